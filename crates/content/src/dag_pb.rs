@@ -1,0 +1,361 @@
+//! The dag-pb node: links with names and sizes, and a UnixFS message that says what the node is.
+//!
+//! Both are protobuf. Encoding is canonical (links first, then data; every field in the order of its number), so equal
+//! nodes have equal CIDs. Decoding accepts what other implementations write, within bounds, and never panics.
+//!
+//! ```text
+//! node   = { 2: link }* { 1: unixfs }
+//! link   = { 1: binary CID } { 2: name } { 3: size of everything below, in bytes }
+//! unixfs = { 1: kind } { 2: data }? { 3: file size }? { 4: file size below each link }*
+//! ```
+
+use crate::{BLOCK_SIZE_MAX, Cid, CidError};
+
+/// A node of a file or a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    pub kind: Kind,
+    /// Bytes of the file that lie in this node, before those below the links. Empty for directories.
+    pub data: Vec<u8>,
+    pub links: Vec<Link>,
+    /// Bytes of the file below each link, one for each of `links`. Empty for directories.
+    pub link_file_sizes: Vec<u64>,
+}
+
+/// What a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A leaf of a file, as old importers wrote it.
+    RawLeaf,
+    Directory,
+    File,
+}
+
+/// A pointer to a block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    pub cid: Cid,
+    /// The name of a directory entry; empty in files.
+    pub name: String,
+    /// Bytes of all blocks below and at the link together. Only a hint: nothing verifies it.
+    pub dag_size: u64,
+}
+
+/// Why a block is not a [`Node`] that this crate reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NodeError {
+    #[error("block has {0} bytes, more than {BLOCK_SIZE_MAX}")]
+    TooLarge(usize),
+    #[error("not a dag-pb node with UnixFS data")]
+    Malformed,
+    #[error("a link is not a known CID: {0}")]
+    Link(#[from] CidError),
+    #[error("UnixFS kind {0} is not supported: only plain files and plain directories are")]
+    Kind(u64),
+    #[error("file sizes do not add up")]
+    Sizes,
+}
+
+impl Node {
+    /// A file node, inner or leaf.
+    pub fn file(data: Vec<u8>, links: Vec<Link>, link_file_sizes: Vec<u64>) -> Self {
+        Self {
+            kind: Kind::File,
+            data,
+            links,
+            link_file_sizes,
+        }
+    }
+
+    /// A directory node. `links` are to be in the order of their names.
+    pub fn directory(links: Vec<Link>) -> Self {
+        Self {
+            kind: Kind::Directory,
+            data: Vec::new(),
+            links,
+            link_file_sizes: Vec::new(),
+        }
+    }
+
+    /// Bytes of the file at and below this node; `None` on overflow.
+    pub fn file_size(&self) -> Option<u64> {
+        self.link_file_sizes
+            .iter()
+            .try_fold(self.data.len() as u64, |sum, size| sum.checked_add(*size))
+    }
+
+    /// The canonical bytes of the node.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut unixfs = Vec::with_capacity(self.data.len() + 16 + 5 * self.links.len());
+        put_number(&mut unixfs, 1, self.kind.number());
+        if !self.data.is_empty() {
+            put_bytes(&mut unixfs, 2, &self.data);
+        }
+        if self.kind != Kind::Directory {
+            put_number(&mut unixfs, 3, self.file_size().unwrap_or(u64::MAX));
+            for size in &self.link_file_sizes {
+                put_number(&mut unixfs, 4, *size);
+            }
+        }
+
+        let mut node = Vec::with_capacity(unixfs.len() + 16 + 64 * self.links.len());
+        for link in &self.links {
+            let mut bytes = Vec::with_capacity(64);
+            put_bytes(&mut bytes, 1, &link.cid.to_bytes());
+            put_bytes(&mut bytes, 2, link.name.as_bytes());
+            put_number(&mut bytes, 3, link.dag_size);
+            put_bytes(&mut node, 2, &bytes);
+        }
+        put_bytes(&mut node, 1, &unixfs);
+        node
+    }
+
+    /// Reads a block. The sizes of a file are checked to add up.
+    pub fn decode(block: &[u8]) -> Result<Self, NodeError> {
+        if block.len() > BLOCK_SIZE_MAX {
+            return Err(NodeError::TooLarge(block.len()));
+        }
+        let mut links = Vec::new();
+        let mut unixfs = None;
+        let mut fields = Fields(block);
+        while let Some((number, value)) = fields.next()? {
+            match (number, value) {
+                (1, Value::Bytes(bytes)) if unixfs.is_none() => unixfs = Some(bytes),
+                (2, Value::Bytes(bytes)) => links.push(Link::decode(bytes)?),
+                _ => return Err(NodeError::Malformed),
+            }
+        }
+        Self::from_unixfs(unixfs.ok_or(NodeError::Malformed)?, links)
+    }
+
+    fn from_unixfs(unixfs: &[u8], links: Vec<Link>) -> Result<Self, NodeError> {
+        let (mut kind, mut file_size) = (None, None);
+        let (mut data, mut link_file_sizes) = (Vec::new(), Vec::new());
+        let mut fields = Fields(unixfs);
+        while let Some((number, value)) = fields.next()? {
+            match (number, value) {
+                (1, Value::Number(number)) => kind = Some(Kind::from_number(number)?),
+                (2, Value::Bytes(bytes)) => data = bytes.to_vec(),
+                (3, Value::Number(number)) => file_size = Some(number),
+                (4, Value::Number(number)) => link_file_sizes.push(number),
+                (1..=4, _) => return Err(NodeError::Malformed),
+                // Hash type, fan-out, mode, time: nothing that a reader of bytes needs.
+                _ => {}
+            }
+        }
+        let node = Self {
+            kind: kind.ok_or(NodeError::Malformed)?,
+            data,
+            links,
+            link_file_sizes,
+        };
+        if node.kind == Kind::Directory {
+            return if node.data.is_empty() {
+                Ok(node)
+            } else {
+                Err(NodeError::Malformed)
+            };
+        }
+        if node.links.len() != node.link_file_sizes.len() {
+            return Err(NodeError::Sizes);
+        }
+        let file_size_true = node.file_size().ok_or(NodeError::Sizes)?;
+        if file_size.is_some_and(|file_size| file_size != file_size_true) {
+            return Err(NodeError::Sizes);
+        }
+        Ok(node)
+    }
+}
+
+impl Kind {
+    fn number(self) -> u64 {
+        match self {
+            Self::RawLeaf => 0,
+            Self::Directory => 1,
+            Self::File => 2,
+        }
+    }
+
+    fn from_number(number: u64) -> Result<Self, NodeError> {
+        match number {
+            0 => Ok(Self::RawLeaf),
+            1 => Ok(Self::Directory),
+            2 => Ok(Self::File),
+            other => Err(NodeError::Kind(other)),
+        }
+    }
+}
+
+impl Link {
+    fn decode(bytes: &[u8]) -> Result<Self, NodeError> {
+        let (mut cid, mut name, mut dag_size) = (None, "", 0);
+        let mut fields = Fields(bytes);
+        while let Some((number, value)) = fields.next()? {
+            match (number, value) {
+                (1, Value::Bytes(bytes)) => cid = Some(Cid::from_bytes(bytes)?),
+                (2, Value::Bytes(bytes)) => {
+                    name = str::from_utf8(bytes).map_err(|_| NodeError::Malformed)?
+                }
+                (3, Value::Number(number)) => dag_size = number,
+                _ => return Err(NodeError::Malformed),
+            }
+        }
+        Ok(Self {
+            cid: cid.ok_or(NodeError::Malformed)?,
+            name: name.to_owned(),
+            dag_size,
+        })
+    }
+}
+
+fn put_varint(out: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+fn put_number(out: &mut Vec<u8>, field: u64, number: u64) {
+    put_varint(out, field << 3);
+    put_varint(out, number);
+}
+
+fn put_bytes(out: &mut Vec<u8>, field: u64, bytes: &[u8]) {
+    put_varint(out, (field << 3) | 2);
+    put_varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+/// The fields of a protobuf message, in the order they lie.
+struct Fields<'a>(&'a [u8]);
+
+enum Value<'a> {
+    Number(u64),
+    Bytes(&'a [u8]),
+    Fixed,
+}
+
+impl<'a> Fields<'a> {
+    fn next(&mut self) -> Result<Option<(u64, Value<'a>)>, NodeError> {
+        if self.0.is_empty() {
+            return Ok(None);
+        }
+        let tag = self.varint()?;
+        let value = match tag & 7 {
+            0 => Value::Number(self.varint()?),
+            1 => self.bytes(8).map(|_| Value::Fixed)?,
+            2 => {
+                let size = self.varint()?;
+                Value::Bytes(self.bytes(size)?)
+            }
+            5 => self.bytes(4).map(|_| Value::Fixed)?,
+            _ => return Err(NodeError::Malformed),
+        };
+        Ok(Some((tag >> 3, value)))
+    }
+
+    fn bytes(&mut self, size: u64) -> Result<&'a [u8], NodeError> {
+        let size = usize::try_from(size).map_err(|_| NodeError::Malformed)?;
+        let (bytes, rest) = self.0.split_at_checked(size).ok_or(NodeError::Malformed)?;
+        self.0 = rest;
+        Ok(bytes)
+    }
+
+    fn varint(&mut self) -> Result<u64, NodeError> {
+        let mut number = 0u64;
+        for shift in (0..64).step_by(7) {
+            let (&byte, rest) = self.0.split_first().ok_or(NodeError::Malformed)?;
+            self.0 = rest;
+            let bits = u64::from(byte & 0x7f);
+            if shift == 63 && bits > 1 {
+                return Err(NodeError::Malformed);
+            }
+            number |= bits << shift;
+            if byte & 0x80 == 0 {
+                return Ok(number);
+            }
+        }
+        Err(NodeError::Malformed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn any_link() -> impl Strategy<Value = Link> {
+        (any::<[u8; 32]>(), "[a-zé/]{0,9}", any::<u64>()).prop_map(|(digest, name, dag_size)| {
+            Link {
+                cid: Cid::v1(crate::Codec::Raw, digest),
+                name,
+                dag_size,
+            }
+        })
+    }
+
+    #[test]
+    fn blocks_that_are_not_nodes_are_refused() {
+        for (block, error) in [
+            ("", NodeError::Malformed),
+            ("0a", NodeError::Malformed),
+            ("0a00", NodeError::Malformed),
+            ("0a0208", NodeError::Malformed),
+            ("0a020805", NodeError::Kind(5)),
+            ("0a020804", NodeError::Kind(4)),
+            ("0a0408021805", NodeError::Sizes),
+            ("0a0408022005", NodeError::Sizes),
+            ("0a0408011205", NodeError::Malformed),
+            ("0a050801120100", NodeError::Malformed),
+            ("0a0208010a020801", NodeError::Malformed),
+            ("1a00", NodeError::Malformed),
+            ("12020a000a020801", NodeError::Link(CidError::Short)),
+            ("12000a020801", NodeError::Malformed),
+            ("0affffffffffffffffff7f", NodeError::Malformed),
+        ] {
+            assert_eq!(
+                Node::decode(&hex::decode(block).expect("hex")),
+                Err(error),
+                "{block}"
+            );
+        }
+        assert!(matches!(
+            Node::decode(&vec![0; BLOCK_SIZE_MAX + 1]),
+            Err(NodeError::TooLarge(_))
+        ));
+    }
+
+    #[test]
+    fn mode_and_time_are_passed_over() {
+        // kind 2, file size 0, mode 0o644, mtime { seconds: 1, nanoseconds: fixed32 }.
+        let block = hex::decode("0a0e 0802 1800 38a403 4207 0801 1501000000".replace(' ', ""))
+            .expect("hex");
+        assert_eq!(
+            Node::decode(&block),
+            Err(NodeError::Malformed),
+            "length is one short of the message"
+        );
+        let block = hex::decode("0a10 0802 1800 38a403 4207 0801 1501000000".replace(' ', ""))
+            .expect("hex");
+        assert_eq!(Node::decode(&block), Ok(Node::file(vec![], vec![], vec![])));
+    }
+
+    proptest! {
+        #[test]
+        fn every_node_survives_its_encoding(
+            data in prop::collection::vec(any::<u8>(), 0..40),
+            links in prop::collection::vec((any_link(), 0..u64::from(u32::MAX)), 0..8),
+        ) {
+            let (links, sizes): (Vec<_>, Vec<_>) = links.into_iter().unzip();
+            for node in [Node::directory(links.clone()), Node::file(data, links, sizes)] {
+                prop_assert_eq!(Node::decode(&node.encode()), Ok(node));
+            }
+        }
+
+        #[test]
+        fn no_block_makes_the_decoder_panic(block in prop::collection::vec(any::<u8>(), 0..80)) {
+            let _ = Node::decode(&block);
+        }
+    }
+}
