@@ -1,1 +1,161 @@
+//! The deterministic state machine of the network: money, models, providers, orders, disputes.
+//!
+//! One block goes in, with the state before it; writes, receipts and events come out. There is no
+//! I/O, no clock, no randomness and no float here; time is the block's. A call runs on an overlay
+//! that is dropped on error, so that a failed call leaves no trace but its nonce and its receipt.
+//!
+//! Start reading at [`execute_block`], then `orders`.
 
+mod accounts;
+mod disputes;
+mod due;
+mod exec;
+mod genesis;
+pub mod invariants;
+mod orders;
+pub mod query;
+mod registry;
+mod staking;
+pub mod state;
+mod supply;
+
+pub use exec::BlockContext;
+pub use genesis::{GenesisError, genesis_state};
+pub use orders::seed_of;
+pub use state::{StateRead, Writes, apply};
+pub use supply::{COORDINATORS, TREASURY};
+
+use althing_types::{Address, Call, Event, LedgerError, OrderId, Params, SignedTx, TxReceipt};
+use exec::{Done, Exec};
+use state::{Map, Overlay};
+
+/// Parameters in force.
+const PARAMS: Map<(), Params> = Map::new(0x11);
+
+/// What executing a block gives.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BlockOutput {
+    /// Changes to the state before the block.
+    pub writes: Writes,
+    /// One receipt per transaction, in the same order.
+    pub receipts: Vec<TxReceipt>,
+    /// Everything that happened, in order: seeds drawn, calls, due work.
+    pub events: Vec<Event>,
+}
+
+/// Executes one block on the state before it.
+///
+/// Signatures must have been checked ([`althing_types::tx::verify_all`]); whether keys are
+/// registered, nonces fit and calls make sense is decided here. Every transaction gets a receipt.
+///
+/// # Panics
+/// If the result does not conserve the supply (E-3), which would be a bug: a node must halt rather
+/// than go on with money that does not add up.
+pub fn execute_block(state: &dyn StateRead, block: &BlockContext, txs: &[SignedTx]) -> BlockOutput {
+    let params = query::params(state);
+    let mut overlay = Overlay::new(state);
+    let mut output = BlockOutput::default();
+
+    run_hook(&mut overlay, block, &params, &mut output, orders::draw_seeds);
+    for tx in txs {
+        let receipt = execute_tx(&mut overlay, block, &params, tx);
+        output.events.extend(receipt.events.iter().cloned());
+        output.receipts.push(receipt);
+    }
+    run_hook(&mut overlay, block, &params, &mut output, due::run);
+
+    assert!(supply::totals(&overlay).conserved(), "block {} does not conserve the supply", block.height);
+    output.writes = overlay.into_writes();
+    output
+}
+
+/// Runs one of the hooks of a block on the block's overlay.
+fn run_hook(
+    overlay: &mut Overlay<'_>,
+    block: &BlockContext,
+    params: &Params,
+    output: &mut BlockOutput,
+    hook: fn(&mut Exec<'_>),
+) {
+    let mut exec = Exec::new(overlay, block, params);
+    hook(&mut exec);
+    output.events.append(&mut exec.events);
+    let writes = exec.state.into_writes();
+    overlay.absorb(writes);
+}
+
+/// Executes one transaction; on error only its nonce and its receipt remain.
+fn execute_tx(overlay: &mut Overlay<'_>, block: &BlockContext, params: &Params, tx: &SignedTx) -> TxReceipt {
+    let mut receipt = TxReceipt {
+        id: tx.id(&block.chain),
+        sender: tx.sender(),
+        call: tx.call.name().into(),
+        error: None,
+        order: None,
+        events: Vec::new(),
+    };
+    if let Err(error) = accounts::authorise(overlay, tx, block.time_ms) {
+        receipt.error = Some(error);
+        return receipt;
+    }
+    let mut exec = Exec::new(overlay, block, params);
+    accounts::bump_nonce(&mut exec, tx);
+    let writes = exec.state.into_writes();
+    overlay.absorb(writes);
+
+    let mut exec = Exec::new(overlay, block, params);
+    let done = accounts::charge_session_key(&mut exec, tx).and_then(|()| dispatch(&mut exec, tx.sender(), &tx.call));
+    match done {
+        Ok(order) => {
+            receipt.order = order;
+            receipt.events = std::mem::take(&mut exec.events);
+            let writes = exec.state.into_writes();
+            overlay.absorb(writes);
+        }
+        Err(error) => receipt.error = Some(error),
+    }
+    receipt
+}
+
+/// Every call, in one match.
+fn dispatch(exec: &mut Exec<'_>, sender: Address, call: &Call) -> Done<Option<OrderId>> {
+    match call.clone() {
+        Call::Transfer { to, amount } => accounts::transfer(exec, sender, to, amount)?,
+        Call::SessionKeyAdd { key, scope, spend_limit, expires_at_ms } => {
+            accounts::session_key_add(exec, sender, key, scope, spend_limit, expires_at_ms)?;
+        }
+        Call::SessionKeyRevoke { key } => accounts::session_key_revoke(exec, sender, key)?,
+        Call::Bond { amount } => staking::bond(exec, sender, amount)?,
+        Call::Unbond { amount } => staking::unbond(exec, sender, amount)?,
+        Call::ModelRegister { name, package, fee, payee, verification } => {
+            registry::register(exec, sender, name, package, fee, payee, verification)?;
+        }
+        Call::ModelTermsSet { model, fee, payee } => registry::set_terms(exec, sender, model, fee, payee)?,
+        Call::ModelSupport { models, endpoint } => registry::support(exec, sender, models, endpoint)?,
+        Call::OrderSubmit(submit) => return orders::submit(exec, sender, submit).map(Some),
+        Call::OrderCommit { order, commitment } => orders::commit(exec, sender, order, commitment)?,
+        Call::OrderReveal { order, output, output_size, salt } => {
+            orders::reveal(exec, sender, order, output, output_size, salt)?;
+        }
+        Call::OrderAccept { order } => orders::accept(exec, sender, order)?,
+        Call::OrderComplete { order, output, output_size } => {
+            orders::complete(exec, sender, order, output, output_size)?;
+        }
+        Call::OrderCancel { order } => orders::cancel(exec, sender, order)?,
+        Call::Agree { order, output } => orders::agree(exec, sender, order, output)?,
+        Call::Contest { order } => disputes::contest(exec, sender, order)?,
+        Call::Vote { order, refute } => disputes::vote(exec, sender, order, refute)?,
+    }
+    Ok(None)
+}
+
+/// Whether a transaction could be included now or soon: what a mempool asks.
+///
+/// # Errors
+/// The error that executing it would give for its authorisation. A nonce in the near future is fine.
+pub fn check_for_mempool(state: &dyn StateRead, tx: &SignedTx, now_ms: u64) -> Result<(), LedgerError> {
+    match accounts::authorise(state, tx, now_ms) {
+        Err(LedgerError::WrongNonce { expected }) if tx.nonce > expected && tx.nonce - expected < 256 => Ok(()),
+        verdict => verdict,
+    }
+}

@@ -1,1 +1,20 @@
+//! What a client program links: keys, signing, a typed client of the ledger, its event stream and
+//! receipts.
+//!
+//! Providers and gateways reach the ledger through [`LedgerClient`] alone, inside one process as
+//! over the network, and take time from [`Clock`], so that their logic also runs inside the
+//! deterministic simulation.
 
+pub mod client;
+pub mod clock;
+pub mod http;
+pub mod keys;
+pub mod receipt;
+pub mod sender;
+
+pub use client::{ClientError, EventStream, LedgerClient, OrderFilter};
+pub use clock::{Clock, SystemClock};
+pub use http::HttpClient;
+pub use keys::{SessionSigner, Signer, WalletSigner};
+pub use receipt::Receipt;
+pub use sender::{SendError, Sender};

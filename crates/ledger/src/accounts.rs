@@ -1,0 +1,198 @@
+//! Balances, nonces and session keys.
+//!
+//! An account is an address with a free balance. A wallet-signed transaction carries the account's
+//! nonce; one signed by a session key carries the key's own, so that several machines act for one
+//! account without waiting for each other.
+
+use crate::{
+    exec::{Done, Exec, add},
+    state::{Map, StateRead},
+    supply::{self, Place},
+};
+use althing_types::{
+    Account, Address, Amount, Auth, Call, Event, LedgerError, SessionKey, SessionPublicKey, SignedTx, call::Scope,
+};
+
+/// Most session keys of one account.
+pub const SESSION_KEYS_MAX: u32 = 64;
+
+const ACCOUNTS: Map<Address, Account> = Map::new(0x01);
+const SESSION_KEYS: Map<(Address, SessionPublicKey), SessionKey> = Map::new(0x02);
+
+/// The account at `address`; empty if it never held anything.
+pub fn account(state: &dyn StateRead, address: &Address) -> Account {
+    ACCOUNTS.get(state, address).unwrap_or_default()
+}
+
+/// A session key of an account.
+pub fn session_key(state: &dyn StateRead, account: &Address, key: &SessionPublicKey) -> Option<SessionKey> {
+    SESSION_KEYS.get(state, &(*account, *key))
+}
+
+/// Every account, for invariants and tools.
+pub fn all(state: &dyn StateRead, after: Option<Address>, limit: usize) -> Vec<(Address, Account)> {
+    match after {
+        None => ACCOUNTS.first(state, limit),
+        Some(after) => ACCOUNTS.after(state, &after, limit),
+    }
+}
+
+/// The nonce that the signer of `tx` must use next.
+///
+/// # Errors
+/// [`LedgerError::UnknownSessionKey`].
+pub fn nonce_next(state: &dyn StateRead, tx: &SignedTx) -> Done<u64> {
+    match &tx.auth {
+        Auth::Wallet { account: address, .. } => Ok(account(state, address).nonce),
+        Auth::Session { account, key, .. } => {
+            session_key(state, account, key).map(|key| key.nonce).ok_or(LedgerError::UnknownSessionKey)
+        }
+    }
+}
+
+/// Takes `amount` out of the free balance, towards `to`.
+pub(crate) fn debit(exec: &mut Exec<'_>, address: &Address, amount: Amount, to: Place) -> Done {
+    let mut account = account(&exec.state, address);
+    account.free = account
+        .free
+        .checked_sub(amount)
+        .ok_or(LedgerError::InsufficientBalance { needed: amount, free: account.free })?;
+    ACCOUNTS.set(&mut exec.state, address, &account);
+    supply::shift(exec, Place::Free, to, amount);
+    Ok(())
+}
+
+/// Adds `amount`, coming from `from`, to the free balance.
+pub(crate) fn credit(exec: &mut Exec<'_>, address: &Address, amount: Amount, from: Place) {
+    if amount.is_zero() {
+        return;
+    }
+    let mut account = account(&exec.state, address);
+    account.free = account.free.checked_add(amount).expect("no account holds more than the issued supply, which fits");
+    ACCOUNTS.set(&mut exec.state, address, &account);
+    supply::shift(exec, from, Place::Free, amount);
+}
+
+/// Genesis: creates a balance.
+pub(crate) fn endow(exec: &mut Exec<'_>, address: &Address, amount: Amount) -> Done {
+    let mut account = account(&exec.state, address);
+    account.free = add(account.free, amount)?;
+    ACCOUNTS.set(&mut exec.state, address, &account);
+    supply::issue(exec, Place::Free, amount)
+}
+
+/// Checks that the transaction may run now: expiry, key, nonce. Leaves no trace on error.
+pub(crate) fn authorise(state: &dyn StateRead, tx: &SignedTx, now_ms: u64) -> Done {
+    if now_ms >= tx.expires_at_ms {
+        return Err(LedgerError::TransactionExpired { expired_at_ms: tx.expires_at_ms });
+    }
+    if let Auth::Session { account, key, .. } = &tx.auth {
+        let key = session_key(state, account, key).ok_or(LedgerError::UnknownSessionKey)?;
+        if now_ms >= key.expires_at_ms {
+            return Err(LedgerError::SessionKeyExpired { expired_at_ms: key.expires_at_ms });
+        }
+    }
+    let expected = nonce_next(state, tx)?;
+    if tx.nonce != expected {
+        return Err(LedgerError::WrongNonce { expected });
+    }
+    Ok(())
+}
+
+/// Uses up the nonce: kept even if the call fails.
+pub(crate) fn bump_nonce(exec: &mut Exec<'_>, tx: &SignedTx) {
+    match &tx.auth {
+        Auth::Wallet { account: address, .. } => {
+            let mut account = account(&exec.state, address);
+            account.nonce += 1;
+            ACCOUNTS.set(&mut exec.state, address, &account);
+        }
+        Auth::Session { account, key, .. } => {
+            if let Some(mut stored) = session_key(&exec.state, account, key) {
+                stored.nonce += 1;
+                SESSION_KEYS.set(&mut exec.state, &(*account, *key), &stored);
+            }
+        }
+    }
+}
+
+/// What a call takes out of the sender's free balance, as far as a session key's limit counts it.
+fn spend(call: &Call) -> Amount {
+    match call {
+        Call::Transfer { amount, .. } | Call::Bond { amount } => *amount,
+        Call::OrderSubmit(order) => order.fee,
+        _ => Amount::ZERO,
+    }
+}
+
+/// Checks a session key's scope and takes the call's spending off its limit.
+pub(crate) fn charge_session_key(exec: &mut Exec<'_>, tx: &SignedTx) -> Done {
+    let Auth::Session { account, key, .. } = &tx.auth else { return Ok(()) };
+    let mut stored = session_key(&exec.state, account, key).ok_or(LedgerError::UnknownSessionKey)?;
+    if !stored.scope.allows(&tx.call) {
+        return Err(LedgerError::OutOfScope);
+    }
+    let needed = spend(&tx.call);
+    stored.spend_left = stored
+        .spend_left
+        .checked_sub(needed)
+        .ok_or(LedgerError::SpendLimit { needed, left: stored.spend_left })?;
+    if !needed.is_zero() {
+        SESSION_KEYS.set(&mut exec.state, &(*account, *key), &stored);
+    }
+    Ok(())
+}
+
+/// [`Call::Transfer`].
+pub(crate) fn transfer(exec: &mut Exec<'_>, from: Address, to: Address, amount: Amount) -> Done {
+    if amount.is_zero() {
+        return Err(LedgerError::ZeroAmount);
+    }
+    debit(exec, &from, amount, Place::Free)?;
+    credit(exec, &to, amount, Place::Free);
+    exec.emit(Event::Transferred { from, to, amount });
+    Ok(())
+}
+
+/// [`Call::SessionKeyAdd`].
+pub(crate) fn session_key_add(
+    exec: &mut Exec<'_>,
+    sender: Address,
+    key: SessionPublicKey,
+    scope: Scope,
+    spend_limit: Amount,
+    expires_at_ms: u64,
+) -> Done {
+    let mut owner = account(&exec.state, &sender);
+    if session_key(&exec.state, &sender, &key).is_some() {
+        return Err(LedgerError::SessionKeyExists);
+    }
+    if owner.session_keys >= SESSION_KEYS_MAX {
+        return Err(LedgerError::TooManySessionKeys { max: SESSION_KEYS_MAX });
+    }
+    if expires_at_ms <= exec.now() {
+        return Err(LedgerError::SessionKeyExpired { expired_at_ms: expires_at_ms });
+    }
+    owner.session_keys += 1;
+    ACCOUNTS.set(&mut exec.state, &sender, &owner);
+    // A key that is added again starts its nonce at the block time, so that transactions signed
+    // for its earlier life can never run again.
+    let nonce = if exec.block.height == 0 { 0 } else { exec.now() };
+    let stored = SessionKey { account: sender, key, scope, spend_left: spend_limit, expires_at_ms, nonce };
+    SESSION_KEYS.set(&mut exec.state, &(sender, key), &stored);
+    exec.emit(Event::SessionKeyAdded { account: sender, key });
+    Ok(())
+}
+
+/// [`Call::SessionKeyRevoke`].
+pub(crate) fn session_key_revoke(exec: &mut Exec<'_>, sender: Address, key: SessionPublicKey) -> Done {
+    if session_key(&exec.state, &sender, &key).is_none() {
+        return Err(LedgerError::UnknownSessionKey);
+    }
+    let mut owner = account(&exec.state, &sender);
+    owner.session_keys = owner.session_keys.saturating_sub(1);
+    ACCOUNTS.set(&mut exec.state, &sender, &owner);
+    SESSION_KEYS.remove(&mut exec.state, &(sender, key));
+    exec.emit(Event::SessionKeyRevoked { account: sender, key });
+    Ok(())
+}

@@ -1,0 +1,65 @@
+//! The first state, from a genesis. (G-1)
+
+use crate::{BlockContext, Exec, PARAMS, accounts, invariants, registry, staking, supply};
+use althing_types::{Genesis, Hash, LedgerError, params::ParamsError};
+use std::collections::BTreeMap;
+
+/// Why a genesis cannot start a network.
+#[derive(Debug, thiserror::Error)]
+pub enum GenesisError {
+    #[error("the parameters do not fit together: {0}")]
+    Params(#[from] ParamsError),
+    #[error("{what}: {source}")]
+    Call { what: String, source: LedgerError },
+    #[error("the first state is not sound: {0}")]
+    Unsound(String),
+}
+
+/// Builds the first state.
+///
+/// # Errors
+/// If the parameters contradict each other or an entry is one that the ledger would refuse.
+pub fn genesis_state(genesis: &Genesis) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, GenesisError> {
+    genesis.params.validate()?;
+    let block = BlockContext {
+        chain: genesis.chain_id(),
+        height: 0,
+        time_ms: genesis.time_ms,
+        view: 0,
+        beacon: Hash::ZERO,
+        beacon_view: 0,
+    };
+    let empty = BTreeMap::new();
+    let mut exec = Exec::new(&empty, &block, &genesis.params);
+    PARAMS.set(&mut exec.state, &(), &genesis.params);
+    for entry in &genesis.accounts {
+        let failed = |source| GenesisError::Call { what: format!("account {}", entry.address), source };
+        let total = entry.free.checked_add(entry.bond).ok_or(failed(LedgerError::Overflow))?;
+        accounts::endow(&mut exec, &entry.address, total).map_err(failed)?;
+        if !entry.bond.is_zero() {
+            staking::bond(&mut exec, entry.address, entry.bond).map_err(failed)?;
+        }
+        for key in &entry.session_keys {
+            accounts::session_key_add(&mut exec, entry.address, key.key, key.scope, key.spend_limit, key.expires_at_ms)
+                .map_err(failed)?;
+        }
+    }
+    for model in &genesis.models {
+        registry::register(
+            &mut exec,
+            model.owner,
+            model.name.clone(),
+            model.package.clone(),
+            model.fee,
+            model.payee,
+            model.verification,
+        )
+        .map_err(|source| GenesisError::Call { what: format!("model {}", model.name), source })?;
+    }
+    debug_assert!(supply::totals(&exec.state).conserved());
+    let mut state = BTreeMap::new();
+    let writes = exec.state.into_writes();
+    crate::apply(&mut state, writes);
+    invariants::check(&state).map_err(GenesisError::Unsound)?;
+    Ok(state)
+}

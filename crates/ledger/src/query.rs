@@ -1,0 +1,110 @@
+//! What can be read from a state: the questions of the API.
+
+use crate::{PARAMS, accounts, disputes, orders, registry, staking, state::StateRead, supply};
+use althing_types::{
+    Account, Address, Amount, Case, Model, ModelId, Order, OrderId, Params, Provider, SessionKey, SessionPublicKey,
+    SignedTx,
+    api::{AccountView, Supply},
+};
+
+pub use accounts::nonce_next;
+
+/// The parameters in force.
+///
+/// # Panics
+/// If the state has no genesis.
+pub fn params(state: &dyn StateRead) -> Params {
+    PARAMS.get(state, &()).expect("genesis writes the parameters")
+}
+
+/// Where all units are. (E-3)
+pub fn supply(state: &dyn StateRead) -> Supply {
+    supply::supply(state)
+}
+
+/// Balance and nonce of an account.
+pub fn account(state: &dyn StateRead, address: &Address) -> Account {
+    accounts::account(state, address)
+}
+
+/// An account with all that it holds. (E-4)
+pub fn account_view(state: &dyn StateRead, address: &Address) -> AccountView {
+    let provider = staking::provider(state, address).unwrap_or_default();
+    AccountView {
+        address: *address,
+        account: accounts::account(state, address),
+        bond: provider.bond,
+        reserved: provider.reserved,
+        unbonding: provider.unbonding.iter().map(|u| u.amount).sum::<Amount>(),
+    }
+}
+
+/// Accounts in address order.
+pub fn accounts(state: &dyn StateRead, after: Option<Address>, limit: usize) -> Vec<(Address, Account)> {
+    accounts::all(state, after, limit)
+}
+
+/// A session key of an account.
+pub fn session_key(state: &dyn StateRead, account: &Address, key: &SessionPublicKey) -> Option<SessionKey> {
+    accounts::session_key(state, account, key)
+}
+
+/// The nonce that the signer of a transaction must use next, if the signer is known.
+pub fn nonce_of(state: &dyn StateRead, tx: &SignedTx) -> Option<u64> {
+    accounts::nonce_next(state, tx).ok()
+}
+
+/// A provider.
+pub fn provider(state: &dyn StateRead, address: &Address) -> Option<Provider> {
+    staking::provider(state, address)
+}
+
+/// Providers in address order.
+pub fn providers(state: &dyn StateRead, after: Option<Address>, limit: usize) -> Vec<Provider> {
+    staking::all(state, after, limit)
+}
+
+/// A model by id.
+pub fn model(state: &dyn StateRead, id: &ModelId) -> Option<Model> {
+    registry::model(state, id)
+}
+
+/// A model by name.
+pub fn model_by_name(state: &dyn StateRead, name: &str) -> Option<Model> {
+    registry::model_by_name(state, name)
+}
+
+/// Models in id order.
+pub fn models(state: &dyn StateRead, limit: usize) -> Vec<Model> {
+    registry::all(state, limit)
+}
+
+/// An order, while it is in the state.
+pub fn order(state: &dyn StateRead, id: &OrderId) -> Option<Order> {
+    orders::order(state, id)
+}
+
+/// The key under which the state holds an order: what proofs are made of. (V-2)
+pub fn order_key(id: &OrderId) -> Vec<u8> {
+    orders::key(id)
+}
+
+/// Orders by number, after number `after`.
+pub fn orders(state: &dyn StateRead, after: u64, limit: usize) -> Vec<Order> {
+    orders::all(state, after, limit)
+}
+
+/// How many orders there have ever been.
+pub fn order_count(state: &dyn StateRead) -> u64 {
+    orders::count(state)
+}
+
+/// The newest case over an order.
+pub fn case(state: &dyn StateRead, order: &OrderId) -> Option<Case> {
+    disputes::case(state, order)
+}
+
+/// Cases in order-id order.
+pub fn cases(state: &dyn StateRead, after: Option<OrderId>, limit: usize) -> Vec<Case> {
+    disputes::all(state, after, limit)
+}

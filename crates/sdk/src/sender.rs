@@ -1,0 +1,109 @@
+//! Sends calls for one signer: keeps its nonce in step, waits for receipts.
+
+use crate::{ClientError, Clock, LedgerClient, Signer};
+use althing_types::{Address, Call, ChainId, LedgerError, TxId, api::Included};
+use std::sync::Arc;
+use tokio::sync::Mutex;
+
+/// How long a transaction stays valid after signing, ms.
+const VALIDITY_MS: u64 = 60_000;
+
+/// Why a call did not take effect, as far as is known.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// The ledger executed the call and refused it: it left no trace.
+    #[error("{0}")]
+    Ledger(LedgerError),
+    /// The node refused the transaction or could not be reached.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// No block included the transaction in time; it may still be included until it expires.
+    #[error("transaction {0} was not included in time")]
+    Timeout(TxId),
+}
+
+/// Sends calls in order for one signer. One sender per key: two would fight over the nonce.
+pub struct Sender {
+    client: Arc<dyn LedgerClient>,
+    clock: Arc<dyn Clock>,
+    signer: Arc<dyn Signer>,
+    chain: ChainId,
+    /// The next nonce, `None` until asked or after anything went wrong.
+    nonce: Mutex<Option<u64>>,
+}
+
+impl Sender {
+    /// A sender for `signer` on `chain`.
+    pub fn new(client: Arc<dyn LedgerClient>, clock: Arc<dyn Clock>, signer: Arc<dyn Signer>, chain: ChainId) -> Self {
+        Self { client, clock, signer, chain, nonce: Mutex::new(None) }
+    }
+
+    /// The account that calls act for.
+    pub fn account(&self) -> Address {
+        self.signer.account()
+    }
+
+    /// The signer itself.
+    pub fn signer(&self) -> &Arc<dyn Signer> {
+        &self.signer
+    }
+
+    async fn nonce_now(&self) -> Result<u64, ClientError> {
+        let account = self.signer.account();
+        match self.signer.session_key() {
+            None => Ok(self.client.account(account).await?.account.nonce),
+            Some(key) => Ok(self.client.session_key(account, key).await?.nonce),
+        }
+    }
+
+    /// Signs and submits a call; returns as soon as the mempool has it. Calls of one sender enter
+    /// the mempool in the order of these calls.
+    ///
+    /// # Errors
+    /// [`SendError::Client`]; nothing was sent then, unless the node became unreachable.
+    pub async fn submit(&self, call: Call) -> Result<TxId, SendError> {
+        let mut next = self.nonce.lock().await;
+        let nonce = match *next {
+            Some(nonce) => nonce,
+            None => self.nonce_now().await?,
+        };
+        *next = None;
+        let tx = self.signer.sign(&self.chain, call, nonce, self.clock.now_ms() + VALIDITY_MS);
+        let submitted = self.client.submit(&tx, 0).await?;
+        *next = Some(nonce + 1);
+        Ok(submitted.id)
+    }
+
+    /// Sends a call and waits until a finalized block executed it.
+    ///
+    /// # Errors
+    /// See [`SendError`].
+    pub async fn send(&self, call: Call) -> Result<Included, SendError> {
+        let id = self.submit(call).await?;
+        self.wait(id, VALIDITY_MS).await
+    }
+
+    /// Waits for a transaction sent before.
+    ///
+    /// # Errors
+    /// See [`SendError`].
+    pub async fn wait(&self, id: TxId, wait_ms: u64) -> Result<Included, SendError> {
+        let until = self.clock.now_ms() + wait_ms;
+        loop {
+            let left = until.saturating_sub(self.clock.now_ms());
+            match self.client.transaction(id, left.clamp(1, 10_000)).await? {
+                Some(included) => {
+                    return match included.receipt.error.clone() {
+                        None => Ok(included),
+                        Some(error) => Err(SendError::Ledger(error)),
+                    };
+                }
+                None if left == 0 => {
+                    *self.nonce.lock().await = None;
+                    return Err(SendError::Timeout(id));
+                }
+                None => {}
+            }
+        }
+    }
+}

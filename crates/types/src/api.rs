@@ -1,0 +1,142 @@
+//! What a node's HTTP API and its clients exchange, as JSON.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /v1/status` | [`Status`] |
+//! | `POST /v1/transactions` with [`Submit`] | [`Submitted`] at once, or [`Included`] if `wait_ms` is set |
+//! | `GET /v1/transactions/{id}?wait_ms=` | [`Included`] |
+//! | `GET /v1/accounts/{address}` | [`AccountView`] |
+//! | `GET /v1/accounts/{address}/session-keys/{key}` | [`crate::SessionKey`] |
+//! | `GET /v1/models`, `/v1/models/{id or name}` | [`crate::Model`] |
+//! | `GET /v1/providers`, `/v1/providers/{address}` | [`crate::Provider`] |
+//! | `GET /v1/orders?state=open`, `/v1/orders/{id}` | [`crate::Order`] |
+//! | `GET /v1/cases`, `/v1/cases/{order}` | [`crate::Case`] |
+//! | `GET /v1/supply` | [`Supply`] |
+//! | `GET /v1/params` | [`crate::Params`] |
+//! | `GET /v1/blocks/{height}` | [`BlockView`] |
+//! | `GET /v1/events?from=HEIGHT` | server-sent events, one [`BlockEvents`] per block |
+//! | `GET /v1/proofs/orders/{id}` | [`OrderProof`] |
+//!
+//! Errors are `{"error":{"code":…,"message":…}}` with a fitting status.
+
+use crate::{Account, Address, Amount, ChainId, Event, Hash, Order, TxId, TxReceipt, object::hex_bytes};
+use serde::{Deserialize, Serialize};
+
+/// Where a node stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    pub chain: ChainId,
+    pub network: String,
+    /// The newest finalized block.
+    pub height: u64,
+    pub time_ms: u64,
+    pub state_root: Hash,
+    /// The network's threshold public key, hex.
+    pub network_key: String,
+    pub coordinators: u32,
+    pub mempool: u32,
+    pub version: String,
+}
+
+/// A transaction to include.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Submit {
+    /// The canonical encoding of a [`crate::SignedTx`], hex.
+    #[serde(with = "hex_bytes")]
+    pub tx: Vec<u8>,
+    /// Wait this long for its inclusion, at most 60 000 ms.
+    #[serde(default)]
+    pub wait_ms: u64,
+}
+
+/// A transaction that waits in the mempool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Submitted {
+    pub id: TxId,
+    /// Its receipt, if it was waited for and came in time.
+    pub included: Option<Included>,
+}
+
+/// A transaction in a finalized block.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Included {
+    pub height: u64,
+    pub time_ms: u64,
+    pub receipt: TxReceipt,
+}
+
+/// One account with all that it holds. (E-4)
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountView {
+    pub address: Address,
+    #[serde(flatten)]
+    pub account: Account,
+    /// Bonded as provider, reservations included.
+    pub bond: Amount,
+    /// The part of the bond that outstanding claims may lose.
+    pub reserved: Amount,
+    pub unbonding: Amount,
+}
+
+/// Where all units are. (E-3)
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Supply {
+    /// All units that exist.
+    pub issued: Amount,
+    pub free: Amount,
+    pub bonded: Amount,
+    pub unbonding: Amount,
+    pub escrowed: Amount,
+    pub treasury: Amount,
+    pub coordinators: Amount,
+}
+
+/// A finalized block without its transactions' bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockView {
+    pub height: u64,
+    pub time_ms: u64,
+    pub view: u64,
+    pub digest: Hash,
+    pub parent: Hash,
+    pub beacon: Hash,
+    pub state_root: Hash,
+    pub receipts: Vec<TxReceipt>,
+}
+
+/// What happened in one block, in order: calls first, then what became due.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockEvents {
+    pub height: u64,
+    pub time_ms: u64,
+    pub view: u64,
+    pub events: Vec<Event>,
+}
+
+/// Proof that the network holds an order just so: what a receipt is made of. (V-2)
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderProof {
+    pub order: Order,
+    /// Height whose state root the proof is made against.
+    pub height: u64,
+    /// Encoded header, finalization certificate and state proof, as `chain` verifies them.
+    #[serde(with = "hex_bytes")]
+    pub header: Vec<u8>,
+    #[serde(with = "hex_bytes")]
+    pub certificate: Vec<u8>,
+    #[serde(with = "hex_bytes")]
+    pub proof: Vec<u8>,
+}
+
+/// The body of every error answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    pub error: ErrorDetail,
+}
+
+/// What went wrong, for programs and for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorDetail {
+    pub code: String,
+    pub message: String,
+}

@@ -1,0 +1,160 @@
+//! Every call of the ledger, with the canonical sentence that a wallet shows for it.
+//!
+//! Numbering is append-only: a new call goes to the end of its enum.
+
+use crate::{
+    Address, Amount, Cid, Hash, Input, Lane, ModelId, OrderId, SessionPublicKey, Verification,
+};
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
+
+/// What a transaction asks the ledger to do.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(tag = "call", rename_all = "snake_case")]
+pub enum Call {
+    /// Moves free balance to another account.
+    Transfer { to: Address, amount: Amount },
+    /// Registers a session key for the caller's machines.
+    SessionKeyAdd { key: SessionPublicKey, scope: Scope, spend_limit: Amount, expires_at_ms: u64 },
+    /// Removes a session key at once.
+    SessionKeyRevoke { key: SessionPublicKey },
+    /// Moves free balance into the caller's provider bond.
+    Bond { amount: Amount },
+    /// Starts to release part of the bond; it is free after the unbonding time. (T-10)
+    Unbond { amount: Amount },
+    /// Registers a model package with its terms. (T-13)
+    ModelRegister { name: String, package: Cid, fee: Amount, payee: Address, verification: Verification },
+    /// Changes the terms of an own model for orders submitted later. (T-13)
+    ModelTermsSet { model: ModelId, fee: Amount, payee: Address },
+    /// Says that the calling provider serves these models, replacing what it said before. (T-13)
+    ModelSupport { models: Vec<ModelId>, endpoint: String },
+    /// Opens an order and escrows its fee. (T-1)
+    OrderSubmit(OrderSubmit),
+    /// Open lane: promises an answer without showing it. (T-3)
+    OrderCommit { order: OrderId, commitment: Hash },
+    /// Open lane: shows the answer promised by an earlier commitment. (T-3)
+    OrderReveal { order: OrderId, output: Cid, output_size: u64, salt: Hash },
+    /// Chosen lane: the named provider takes the order.
+    OrderAccept { order: OrderId },
+    /// Chosen lane: the provider's signed completion. (M-5)
+    OrderComplete { order: OrderId, output: Cid, output_size: u64 },
+    /// Closes an own unsolved order. (T-17)
+    OrderCancel { order: OrderId },
+    /// Confirms a solution by an own re-run. (V-1)
+    Agree { order: OrderId, output: Cid },
+    /// Disputes the standing solution of an order. (T-7)
+    Contest { order: OrderId },
+    /// Votes in the dispute over an order; `refute` is a vote against the solution. (T-7)
+    Vote { order: OrderId, refute: bool },
+}
+
+/// The fields of [`Call::OrderSubmit`].
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct OrderSubmit {
+    /// Which model runs.
+    pub model: ModelId,
+    /// What it runs on.
+    pub input: Input,
+    /// The whole price, the model's own fee included.
+    pub fee: Amount,
+    /// The most that may ever be taken from the client for this order.
+    pub max_total: Amount,
+    /// How the order finds its provider.
+    pub lane: Lane,
+    /// When an unsolved order expires, ms since the Unix epoch.
+    pub deadline_ms: u64,
+    /// A sampling seed fixed by the client, below [`crate::object::SEED_MODULUS`]. (T-2)
+    pub seed: Option<u64>,
+    /// How many agreements are asked for and paid. (V-1)
+    pub agreements: u8,
+    /// The order whose answer led to this one. (T-15)
+    pub parent: Option<OrderId>,
+}
+
+/// What a session key may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[borsh(use_discriminant = false)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// Every call except managing session keys.
+    All,
+    /// Submitting and cancelling orders.
+    Client,
+    /// Bonding, supporting models, solving, agreeing, contesting, voting.
+    Provider,
+}
+
+impl Scope {
+    /// Whether a key of this scope may make `call`. Session keys never manage session keys.
+    pub fn allows(self, call: &Call) -> bool {
+        use Call::*;
+        match call {
+            SessionKeyAdd { .. } | SessionKeyRevoke { .. } => false,
+            Transfer { .. } | ModelRegister { .. } | ModelTermsSet { .. } | Unbond { .. } => self == Self::All,
+            OrderSubmit(_) | OrderCancel { .. } => self != Self::Provider,
+            Bond { .. } | ModelSupport { .. } | OrderCommit { .. } | OrderReveal { .. } | OrderAccept { .. }
+            | OrderComplete { .. } | Agree { .. } | Contest { .. } | Vote { .. } => self != Self::Client,
+        }
+    }
+}
+
+impl Call {
+    /// The canonical human sentence: shown by wallets, recomputed and compared by the ledger.
+    pub fn summary(&self) -> String {
+        match self {
+            Self::Transfer { to, amount } => format!("Send {amount} ALTH to {to}"),
+            Self::SessionKeyAdd { key, scope, spend_limit, expires_at_ms } => format!(
+                "Allow key {key} to act for this account ({scope:?}), spending at most {spend_limit} ALTH, until {expires_at_ms} ms"
+            ),
+            Self::SessionKeyRevoke { key } => format!("Stop allowing key {key}"),
+            Self::Bond { amount } => format!("Bond {amount} ALTH as provider"),
+            Self::Unbond { amount } => format!("Unbond {amount} ALTH"),
+            Self::ModelRegister { name, package, fee, payee, verification } => format!(
+                "Register model {name} ({package}) at {fee} ALTH a run, paid to {payee}, verification {verification:?}"
+            ),
+            Self::ModelTermsSet { model, fee, payee } => {
+                format!("Set the fee of model {model} to {fee} ALTH a run, paid to {payee}")
+            }
+            Self::ModelSupport { models, endpoint } => {
+                let list: Vec<_> = models.iter().map(ToString::to_string).collect();
+                format!("Serve models [{}] at {endpoint}", list.join(", "))
+            }
+            Self::OrderSubmit(order) => format!(
+                "Order a run of model {} for {} ALTH, at most {} ALTH ({})",
+                order.model, order.fee, order.max_total, order.lane.name()
+            ),
+            Self::OrderCommit { order, commitment } => format!("Commit to an answer of order {order} ({commitment})"),
+            Self::OrderReveal { order, output, .. } => format!("Reveal {output} as the answer of order {order}"),
+            Self::OrderAccept { order } => format!("Accept order {order}"),
+            Self::OrderComplete { order, output, .. } => format!("Deliver {output} for order {order}"),
+            Self::OrderCancel { order } => format!("Cancel order {order}"),
+            Self::Agree { order, output } => format!("Agree that {output} answers order {order}"),
+            Self::Contest { order } => format!("Contest the answer of order {order}"),
+            Self::Vote { order, refute: true } => format!("Vote that the answer of order {order} is wrong"),
+            Self::Vote { order, refute: false } => format!("Vote that the answer of order {order} is right"),
+        }
+    }
+
+    /// The call's name as the command line, events and benchmarks write it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Transfer { .. } => "transfer",
+            Self::SessionKeyAdd { .. } => "session_key_add",
+            Self::SessionKeyRevoke { .. } => "session_key_revoke",
+            Self::Bond { .. } => "bond",
+            Self::Unbond { .. } => "unbond",
+            Self::ModelRegister { .. } => "model_register",
+            Self::ModelTermsSet { .. } => "model_terms_set",
+            Self::ModelSupport { .. } => "model_support",
+            Self::OrderSubmit(_) => "order_submit",
+            Self::OrderCommit { .. } => "order_commit",
+            Self::OrderReveal { .. } => "order_reveal",
+            Self::OrderAccept { .. } => "order_accept",
+            Self::OrderComplete { .. } => "order_complete",
+            Self::OrderCancel { .. } => "order_cancel",
+            Self::Agree { .. } => "agree",
+            Self::Contest { .. } => "contest",
+            Self::Vote { .. } => "vote",
+        }
+    }
+}

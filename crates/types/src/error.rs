@@ -1,0 +1,127 @@
+//! Every way in which the ledger refuses a call. Numbering is append-only.
+
+use crate::{Amount, ModelId, OrderId};
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
+
+/// Why a call left no trace but its receipt and its nonce.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize, thiserror::Error)]
+#[serde(tag = "error", rename_all = "snake_case")]
+pub enum LedgerError {
+    #[error("insufficient balance: {needed} ALTH needed, {free} ALTH free")]
+    InsufficientBalance { needed: Amount, free: Amount },
+    #[error("the amount is zero")]
+    ZeroAmount,
+    #[error("an amount overflowed")]
+    Overflow,
+    #[error("unknown session key: add it with the account's wallet first")]
+    UnknownSessionKey,
+    #[error("this session key is registered already")]
+    SessionKeyExists,
+    #[error("an account may have at most {max} session keys")]
+    TooManySessionKeys { max: u32 },
+    #[error("the session key expired at {expired_at_ms} ms")]
+    SessionKeyExpired { expired_at_ms: u64 },
+    #[error("the session key's scope does not allow this call")]
+    OutOfScope,
+    #[error("the session key may spend {left} ALTH more, this call needs {needed} ALTH")]
+    SpendLimit { needed: Amount, left: Amount },
+    #[error("not a provider: bond first")]
+    NotProvider,
+    #[error("bond too small: {bond} ALTH unreserved, at least {min} ALTH needed for new work")]
+    BondTooSmall { bond: Amount, min: Amount },
+    #[error("only {available} ALTH of the bond are neither reserved nor unbonding")]
+    BondReserved { available: Amount },
+    #[error("at most {max} unbondings may wait at a time")]
+    TooManyUnbondings { max: u32 },
+    #[error("the bond changed too often: try again after {retry_after_ms} ms")]
+    TooManyBondChanges { retry_after_ms: u64 },
+    #[error("jailed until {until_ms} ms")]
+    Jailed { until_ms: u64 },
+    #[error("unknown model {0}")]
+    UnknownModel(ModelId),
+    #[error("the model exists already")]
+    ModelExists,
+    #[error("a model named {0:?} exists already")]
+    ModelNameTaken(String),
+    #[error("model names are 1 to 64 characters of a-z, 0-9, '-', '_', '.' and '/': {0:?}")]
+    ModelNameInvalid(String),
+    #[error("only the owner may do this")]
+    NotOwner,
+    #[error("at most {max} models may be supported at a time")]
+    TooManyModels { max: u32 },
+    #[error("an endpoint is a URL of at most 200 characters, starting with http:// or https://")]
+    EndpointInvalid,
+    #[error("the fee {fee} ALTH is less than the model's own fee {model_fee} ALTH")]
+    FeeBelowModelFee { fee: Amount, model_fee: Amount },
+    #[error("the fee {fee} ALTH is more than max_total {max_total} ALTH")]
+    FeeAboveMaxTotal { fee: Amount, max_total: Amount },
+    #[error("an inline input has at most {max} bytes, this one {got}: send it by CID")]
+    InputTooLarge { max: u64, got: u64 },
+    #[error("the deadline must lie between {min_ms} and {max_ms} ms")]
+    DeadlineOutOfRange { min_ms: u64, max_ms: u64 },
+    #[error("a seed must be below {max}")]
+    SeedOutOfRange { max: u64 },
+    #[error("at most {max} agreements can be asked for")]
+    TooManyAgreementsWanted { max: u8 },
+    #[error("a model without exact verification is refused in the open lane")]
+    NotVerifiable,
+    #[error("the chosen provider does not serve this model")]
+    ProviderNotServing,
+    #[error("unknown order {0}")]
+    UnknownOrder(OrderId),
+    #[error("a chain of orders is at most {max} deep")]
+    ParentTooDeep { max: u8 },
+    #[error("the order is in another lane")]
+    WrongLane,
+    #[error("the order is {state}")]
+    WrongState { state: String },
+    #[error("the order is closed to new commitments")]
+    ClosedToCommitments,
+    #[error("the order's seed is not drawn yet")]
+    SeedUnknown,
+    #[error("the provider has an open commitment or solution for this order already")]
+    CommitmentExists,
+    #[error("the order has {max} commitments already")]
+    TooManyCommitments { max: u32 },
+    #[error("no commitment by this provider")]
+    NoCommitment,
+    #[error("reveals are accepted from the block after the commitment")]
+    RevealTooEarly,
+    #[error("the reveal does not match its commitment")]
+    CommitmentMismatch,
+    #[error("not the provider that the order names")]
+    NotChosenProvider,
+    #[error("not the client of this order")]
+    NotClient,
+    #[error("the order can be cancelled from {from_ms} ms on")]
+    CancelTooEarly { from_ms: u64 },
+    #[error("the order has no standing solution")]
+    NoSolution,
+    #[error("solvers and clients cannot do this on their own order")]
+    OwnOrder,
+    #[error("another output stands: {standing}")]
+    OutputDiffers { standing: String },
+    #[error("the provider agreed already")]
+    AgreementExists,
+    #[error("the order has {max} agreements already")]
+    TooManyAgreements { max: u32 },
+    #[error("the provider was not bonded before the solution appeared")]
+    BondedTooLate,
+    #[error("the challenge window closed")]
+    WindowClosed,
+    #[error("no dispute is open over this order")]
+    NoCase,
+    #[error("the voting period is over")]
+    VotingOver,
+    #[error("the provider voted already")]
+    VoteExists,
+    #[error("the case has {max} votes already")]
+    TooManyVotes { max: u32 },
+    #[error("a provider that agreed cannot contest")]
+    AgreedBefore,
+    #[error("wrong nonce: {expected} is next")]
+    WrongNonce { expected: u64 },
+    #[error("the transaction expired at {expired_at_ms} ms")]
+    TransactionExpired { expired_at_ms: u64 },
+}

@@ -1,0 +1,75 @@
+//! How a network starts: its name, parameters, and who owns what. (G-1)
+
+use crate::{Address, Amount, ChainId, Cid, Hash, ModelId, Params, SessionPublicKey, Verification, amount, call::Scope};
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
+
+/// The first state. Its hash is the chain id, which every signature carries.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Genesis {
+    /// The network's name, for people.
+    pub network: String,
+    /// Time of block 0, ms since the Unix epoch.
+    pub time_ms: u64,
+    /// The coordinators' threshold public key and participants, as `chain` encodes them, hex.
+    pub coordinators: String,
+    pub accounts: Vec<GenesisAccount>,
+    #[serde(default)]
+    pub models: Vec<GenesisModel>,
+    pub params: Params,
+}
+
+/// One account of the first state.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GenesisAccount {
+    pub address: Address,
+    /// Spendable balance.
+    #[serde(deserialize_with = "amount::from_tokens", serialize_with = "amount::to_tokens")]
+    pub free: Amount,
+    /// Provider bond; zero for none.
+    #[serde(default, deserialize_with = "amount::from_tokens", serialize_with = "amount::to_tokens")]
+    pub bond: Amount,
+    /// Session keys that exist from the start.
+    #[serde(default)]
+    pub session_keys: Vec<GenesisSessionKey>,
+}
+
+/// One session key of the first state.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GenesisSessionKey {
+    pub key: SessionPublicKey,
+    pub scope: Scope,
+    #[serde(deserialize_with = "amount::from_tokens", serialize_with = "amount::to_tokens")]
+    pub spend_limit: Amount,
+    pub expires_at_ms: u64,
+}
+
+/// One model of the first state.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GenesisModel {
+    pub name: String,
+    pub owner: Address,
+    pub package: Cid,
+    #[serde(deserialize_with = "amount::from_tokens", serialize_with = "amount::to_tokens")]
+    pub fee: Amount,
+    pub payee: Address,
+    pub verification: Verification,
+}
+
+impl Genesis {
+    /// The hash of the whole genesis.
+    pub fn chain_id(&self) -> ChainId {
+        ChainId(Hash::of(&[b"althing/genesis/v1", &crate::encode(self)]).0)
+    }
+}
+
+impl GenesisModel {
+    /// The id that the model has on the ledger.
+    pub fn id(&self) -> ModelId {
+        ModelId::derive(&self.owner, &self.package)
+    }
+}
