@@ -100,11 +100,7 @@ impl Node {
 
         let mut node = Vec::with_capacity(unixfs.len() + 16 + 64 * self.links.len());
         for link in &self.links {
-            let mut bytes = Vec::with_capacity(64);
-            put_bytes(&mut bytes, 1, &link.cid.to_bytes());
-            put_bytes(&mut bytes, 2, link.name.as_bytes());
-            put_number(&mut bytes, 3, link.dag_size);
-            put_bytes(&mut node, 2, &bytes);
+            link.encode(&mut node);
         }
         put_bytes(&mut node, 1, &unixfs);
         node
@@ -187,6 +183,21 @@ impl Kind {
 }
 
 impl Link {
+    /// Bytes that the link takes in a node.
+    pub(crate) fn encoded_size(&self) -> usize {
+        let mut node = Vec::with_capacity(64);
+        self.encode(&mut node);
+        node.len()
+    }
+
+    fn encode(&self, node: &mut Vec<u8>) {
+        let mut bytes = Vec::with_capacity(64);
+        put_bytes(&mut bytes, 1, &self.cid.to_bytes());
+        put_bytes(&mut bytes, 2, self.name.as_bytes());
+        put_number(&mut bytes, 3, self.dag_size);
+        put_bytes(node, 2, &bytes);
+    }
+
     fn decode(bytes: &[u8]) -> Result<Self, NodeError> {
         let (mut cid, mut name, mut dag_size) = (None, "", 0);
         let mut fields = Fields(bytes);

@@ -3,17 +3,37 @@
 //!
 //! - [`Cid`] is the name: CIDv0 or CIDv1, sha2-256, codec raw or dag-pb. Nothing else is accepted.
 //! - [`unixfs`] cuts files and directories into blocks and names them, exactly as the npm package
-//!   `ipfs-unixfs-importer` does under the same profile. [`file_cid`] names bytes in memory.
+//!   `ipfs-unixfs-importer` does under the same profile. [`file_cid`] names bytes in memory, [`tree`] whole directories.
+//! - [`store`] keeps blocks: [`BlockStore`] is the trait, [`MemoryStore`] the one for tests and simulations.
+//! - [`read`] puts files and directories together again and believes no byte before its hash matches.
+//! - `disk` (feature `store`) keeps blocks in files and moves directories in and out.
+//! - `gateway` and `client` (feature `http`) serve and fetch blocks as IPFS gateways do.
 //!
 //! Without features the crate is pure and synchronous, so that the ledger can depend on it.
 
 pub mod cid;
+#[cfg(feature = "http")]
+pub mod client;
 pub mod dag_pb;
+#[cfg(feature = "store")]
+pub mod disk;
+#[cfg(feature = "http")]
+pub mod gateway;
 mod multibase;
+pub mod read;
+pub mod store;
+pub mod tree;
 pub mod unixfs;
 
 pub use cid::{Cid, CidError, Codec, Version};
-pub use unixfs::{Profile, file_cid};
+#[cfg(feature = "http")]
+pub use client::{Client, FetchError, fetch};
+#[cfg(feature = "store")]
+pub use disk::BlobStore;
+pub use read::{FileReader, ReadError, list, read_file, read_range, resolve};
+pub use store::{BlockStore, MemoryStore, StoreError, put_bytes, put_file};
+pub use tree::{put_tree, tree_cid};
+pub use unixfs::{Imported, Profile, file_cid};
 
 /// Largest block in bytes, the limit that public peers keep too.
 pub const BLOCK_SIZE_MAX: usize = 2 * 1024 * 1024;

@@ -7,7 +7,7 @@
 //! The CIDs equal those of the npm package `ipfs-unixfs-importer` under the profile of the same name. That package
 //! shards directories above a size; here such a directory is an error.
 
-use std::convert::Infallible;
+use std::{collections::BTreeMap, convert::Infallible};
 
 use crate::{
     BLOCK_SIZE_MAX, Cid, Version,
@@ -251,6 +251,62 @@ impl FileImporter {
             self.levels.resize_with(level + 1, Vec::new);
         }
         &mut self.levels[level]
+    }
+}
+
+/// Collects the entries of one directory.
+#[derive(Clone, Debug)]
+pub struct DirectoryImporter {
+    profile: Profile,
+    entries: BTreeMap<String, Imported>,
+    size: usize,
+}
+
+impl DirectoryImporter {
+    pub fn new(profile: Profile) -> Self {
+        // The frame of a node without links.
+        let size = if profile.version == Version::V0 { 0 } else { 4 };
+        Self {
+            profile,
+            entries: BTreeMap::new(),
+            size,
+        }
+    }
+
+    /// Adds an entry; on an error nothing changes.
+    pub fn add(&mut self, name: &str, entry: Imported) -> Result<(), DirectoryError> {
+        if !is_entry_name(name) {
+            return Err(DirectoryError::Name(name.to_owned()));
+        }
+        if self.entries.contains_key(name) {
+            return Err(DirectoryError::Duplicate(name.to_owned()));
+        }
+        let size = self.size + self.link_size(name, &entry);
+        if size > DIRECTORY_SIZE_MAX {
+            return Err(DirectoryError::TooLarge(size));
+        }
+        self.size = size;
+        self.entries.insert(name.to_owned(), entry);
+        Ok(())
+    }
+
+    /// Makes the node of the directory.
+    pub fn finish<S: BlockSink>(self, sink: &mut S) -> Result<Imported, S::Error> {
+        let links = self
+            .entries
+            .into_iter()
+            .map(|(name, entry)| entry.link(name))
+            .collect();
+        self.profile.put_node(&Node::directory(links), sink)
+    }
+
+    /// What an entry adds to the size by which the profile decides on sharding: name and CID alone in 2015, the
+    /// encoded link in 2025.
+    fn link_size(&self, name: &str, entry: &Imported) -> usize {
+        match self.profile.version {
+            Version::V0 => name.len() + entry.cid.to_bytes().len(),
+            Version::V1 => entry.link(name.to_owned()).encoded_size(),
+        }
     }
 }
 
