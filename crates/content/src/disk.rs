@@ -236,8 +236,12 @@ impl BlobStore {
             let directory = self.root.join("blocks").join(hex::encode([byte]));
             for entry in fs::read_dir(&directory).map_err(at(&directory))? {
                 let path = entry.map_err(at(&directory))?.path();
-                let metadata = fs::metadata(&path).map_err(at(&path))?;
-                visit(&path, &metadata)?;
+                match fs::metadata(&path) {
+                    Ok(metadata) => visit(&path, &metadata)?,
+                    // Another process collected it.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(at(&path)(error)),
+                }
             }
         }
         Ok(())

@@ -6,7 +6,7 @@ use althing_content::{
     BlockStore, Cid, Codec, FileReader, MemoryStore, Profile, ReadError, StoreError, Version,
     dag_pb::{Link, Node},
     list, put_bytes, put_file, put_tree,
-    read::{DEPTH_MAX, DagWalk, FileWalk, Object, copy_file, stat},
+    read::{DEPTH_MAX, DagWalk, FileWalk, Object, PATH_DEPTH_MAX, copy_file, stat},
     read_file, read_range, resolve,
     unixfs::FileImporter,
 };
