@@ -148,7 +148,7 @@ fn archive<C>(
     }
 }
 
-/// Starts a coordinator. It runs until `context` ends, or until the returned task does, which it
+/// Starts a coordinator and returns when its state is loaded. It runs until `context` ends, or until the returned task does, which it
 /// never should.
 pub async fn start<E, B, P, Tx, Rx>(
     context: E,
@@ -368,6 +368,7 @@ where
         },
     );
     let running = consensus.start(channels.votes, channels.certificates, channels.resolver);
+    shared.loaded().await;
     Ok((NodeHandle::new(shared, requests), running))
 }
 

@@ -26,6 +26,9 @@ mod shared;
 mod store;
 mod tokio_node;
 
+#[cfg(any(test, feature = "simulation"))]
+pub mod simulation;
+
 #[cfg(test)]
 mod testing;
 

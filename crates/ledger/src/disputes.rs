@@ -43,6 +43,12 @@ pub fn all(state: &dyn StateRead, after: Option<OrderId>, limit: usize) -> Vec<C
     entries.into_iter().map(|(_, case)| case).collect()
 }
 
+/// Cases whose votes are not counted yet, by the time of the count.
+pub fn open(state: &dyn StateRead, limit: usize) -> Vec<Case> {
+    let waiting = due::COUNT.first(state, limit).into_iter();
+    waiting.filter_map(|((_, order), ())| case(state, &order)).filter(|case| case.outcome.is_none()).collect()
+}
+
 pub(crate) fn forget(exec: &mut Exec<'_>, order: &OrderId) {
     CASES.remove(&mut exec.state, order);
 }

@@ -82,6 +82,7 @@ fn nothing_hangs(state: &dyn StateRead) -> Result<(), String> {
     let expiring: BTreeSet<_> = due::EXPIRY.first(state, usize::MAX).into_iter().map(|((_, id), ())| id).collect();
     let claiming: BTreeSet<_> = due::CLAIM.first(state, usize::MAX).into_iter().map(|(key, ())| key).collect();
     let counting: BTreeSet<_> = due::COUNT.first(state, usize::MAX).into_iter().map(|((_, id), ())| id).collect();
+    let open: BTreeSet<_> = orders::open(state, usize::MAX).into_iter().map(|order| order.id).collect();
     for order in orders::all(state, 0, usize::MAX) {
         let driven = match order.state {
             OrderState::Submitted | OrderState::Accepted { .. } => expiring.contains(&order.id),
@@ -89,6 +90,9 @@ fn nothing_hangs(state: &dyn StateRead) -> Result<(), String> {
             OrderState::Contested { .. } => counting.contains(&order.id),
             OrderState::Claimed | OrderState::Refunded { .. } => true,
         };
+        if order.state.is_final() == open.contains(&order.id) {
+            return Err(format!("order {}: the listing of open orders is wrong", order.id));
+        }
         if !driven {
             return Err(format!("order {} waits for nothing: {:?}", order.id, order.state));
         }

@@ -31,6 +31,8 @@ use state::{Map, Overlay};
 
 /// Parameters in force.
 const PARAMS: Map<(), Params> = Map::new(0x11);
+/// Height and time (ms) of the newest block.
+const CLOCK: Map<(), (u64, u64)> = Map::new(0x12);
 
 /// What executing a block gives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,6 +57,7 @@ pub fn execute_block(state: &dyn StateRead, block: &BlockContext, txs: &[SignedT
     let params = query::params(state);
     let mut overlay = Overlay::new(state);
     let mut output = BlockOutput::default();
+    CLOCK.set(&mut overlay, &(), &(block.height, block.time_ms));
 
     run_hook(&mut overlay, block, &params, &mut output, orders::draw_seeds);
     for tx in txs {
@@ -153,8 +156,8 @@ fn dispatch(exec: &mut Exec<'_>, sender: Address, call: &Call) -> Done<Option<Or
 ///
 /// # Errors
 /// The error that executing it would give for its authorisation. A nonce in the near future is fine.
-pub fn check_for_mempool(state: &dyn StateRead, tx: &SignedTx, now_ms: u64) -> Result<(), LedgerError> {
-    match accounts::authorise(state, tx, now_ms) {
+pub fn check_for_mempool(state: &dyn StateRead, tx: &SignedTx) -> Result<(), LedgerError> {
+    match accounts::authorise(state, tx, query::clock(state).1) {
         Err(LedgerError::WrongNonce { expected }) if tx.nonce > expected && tx.nonce - expected < 256 => Ok(()),
         verdict => verdict,
     }

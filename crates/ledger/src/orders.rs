@@ -42,6 +42,8 @@ const NEWEST: Map<(), (OrderId, u64)> = Map::new(0x21);
 const UNSEEDED: Map<(u64, OrderId), ()> = Map::new(0x22);
 /// Solutions that are not settled, by solver. (T-8)
 pub(crate) const BY_SOLVER: Map<(Address, OrderId), ()> = Map::new(0x23);
+/// Orders that are not final, by number.
+const OPEN: Map<(u64, OrderId), ()> = Map::new(0x25);
 /// Orders by number, newest last, for listings.
 const BY_NUMBER: Map<u64, OrderId> = Map::new(0x24);
 
@@ -60,6 +62,11 @@ pub fn key(id: &OrderId) -> Vec<u8> {
 /// Orders in the order of their numbers, after number `after`.
 pub fn all(state: &dyn StateRead, after: u64, limit: usize) -> Vec<Order> {
     BY_NUMBER.after(state, &after, limit).into_iter().filter_map(|(_, id)| order(state, &id)).collect()
+}
+
+/// Orders that are not final, by number.
+pub fn open(state: &dyn StateRead, limit: usize) -> Vec<Order> {
+    OPEN.first(state, limit).into_iter().filter_map(|((_, id), ())| order(state, &id)).collect()
 }
 
 /// How many orders there have ever been.
@@ -141,6 +148,7 @@ pub(crate) fn submit(exec: &mut Exec<'_>, client: Address, submit: OrderSubmit) 
     let number = number + 1;
     NEWEST.set(&mut exec.state, &(), &(id, number));
     BY_NUMBER.set(&mut exec.state, &number, &id);
+    OPEN.set(&mut exec.state, &(number, id), &());
     let order = Order {
         id,
         number,
@@ -471,6 +479,7 @@ fn release_claims(exec: &mut Exec<'_>, order: &mut Order) {
 fn finish(exec: &mut Exec<'_>, mut order: Order, state: OrderState) {
     order.state = state;
     order.commitments.clear();
+    OPEN.remove(&mut exec.state, &(order.number, order.id));
     let prune_at_ms = exec.now() + exec.params.order_retention_ms;
     due::PRUNE.set(&mut exec.state, &(prune_at_ms, order.id), &());
     store(exec, &order);

@@ -1,6 +1,6 @@
 //! What can be read from a state: the questions of the API.
 
-use crate::{PARAMS, accounts, disputes, orders, registry, staking, state::StateRead, supply};
+use crate::{CLOCK, PARAMS, accounts, disputes, orders, registry, staking, state::StateRead, supply};
 use althing_types::{
     Account, Address, Amount, Case, Model, ModelId, Order, OrderId, Params, Provider, SessionKey, SessionPublicKey,
     SignedTx,
@@ -15,6 +15,14 @@ pub use accounts::nonce_next;
 /// If the state has no genesis.
 pub fn params(state: &dyn StateRead) -> Params {
     PARAMS.get(state, &()).expect("genesis writes the parameters")
+}
+
+/// Height and time (ms since the Unix epoch) of the newest block.
+///
+/// # Panics
+/// If the state has no genesis.
+pub fn clock(state: &dyn StateRead) -> (u64, u64) {
+    CLOCK.get(state, &()).expect("genesis and every block write the clock")
 }
 
 /// Where all units are. (E-3)
@@ -92,6 +100,22 @@ pub fn order_key(id: &OrderId) -> Vec<u8> {
 /// Orders by number, after number `after`.
 pub fn orders(state: &dyn StateRead, after: u64, limit: usize) -> Vec<Order> {
     orders::all(state, after, limit)
+}
+
+/// The newest orders that are still in the state, oldest first.
+pub fn orders_newest(state: &dyn StateRead, limit: usize) -> Vec<Order> {
+    let newest = orders::count(state);
+    orders::all(state, newest.saturating_sub(limit as u64), limit)
+}
+
+/// Orders that are not final, oldest first.
+pub fn orders_open(state: &dyn StateRead, limit: usize) -> Vec<Order> {
+    orders::open(state, limit)
+}
+
+/// Cases whose votes are not counted yet.
+pub fn cases_open(state: &dyn StateRead, limit: usize) -> Vec<Case> {
+    disputes::open(state, limit)
 }
 
 /// How many orders there have ever been.

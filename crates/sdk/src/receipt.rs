@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 pub struct Receipt {
     /// Format version, 1.
     pub version: u32,
-    /// The network's threshold public key, hex: what the certificate is checked against. A checker
-    /// compares it with the key that it trusts.
+    /// The network's threshold public key, hex, as [`althing_types::api::Status`] gives it: what the
+    /// certificate is checked against. A checker compares it with the key that it trusts.
     pub network_key: String,
     pub chain: althing_types::ChainId,
     /// The order with its solution and agreements, and the proof that the network holds it so.

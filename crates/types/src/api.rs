@@ -31,9 +31,12 @@ pub struct Status {
     pub height: u64,
     pub time_ms: u64,
     pub state_root: Hash,
-    /// The network's threshold public key, hex.
+    /// The coordinators and their threshold public key, as `chain::NetworkPublic` writes them, hex.
     pub network_key: String,
     pub coordinators: u32,
+    /// Other coordinators heard of lately.
+    pub peers: u32,
+    /// Transactions waiting for a block.
     pub mempool: u32,
     pub version: String,
 }
@@ -109,7 +112,6 @@ pub struct BlockView {
 pub struct BlockEvents {
     pub height: u64,
     pub time_ms: u64,
-    pub view: u64,
     pub events: Vec<Event>,
 }
 
@@ -119,11 +121,8 @@ pub struct OrderProof {
     pub order: Order,
     /// Height whose state root the proof is made against.
     pub height: u64,
-    /// Encoded header, finalization certificate and state proof, as `chain` verifies them.
-    #[serde(with = "hex_bytes")]
-    pub header: Vec<u8>,
-    #[serde(with = "hex_bytes")]
-    pub certificate: Vec<u8>,
+    /// A `chain::StateProof`: the order's key and value, its path to the state root of a header,
+    /// and the certificate by which the network finalized that header.
     #[serde(with = "hex_bytes")]
     pub proof: Vec<u8>,
 }

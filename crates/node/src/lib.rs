@@ -1,0 +1,12 @@
+//! A coordinator: the ledger on the chain, with its HTTP API.
+//!
+//! [`LedgerMachine`] is the ledger as the chain runs it, [`NodeClient`] reads its finalized state,
+//! and [`router`] serves that over HTTP.
+
+mod client;
+mod http;
+mod machine;
+
+pub use client::NodeClient;
+pub use http::router;
+pub use machine::{LedgerMachine, LedgerState};
