@@ -18,7 +18,7 @@ pub mod math;
 pub mod matmul;
 pub mod sampler;
 
-pub use generate::{FinishReason, GenerateError, GenerateRequest, Generation, TextModel};
+pub use generate::{FinishReason, GenerateError, GenerateRequest, Generation, PromptPart, TextModel};
 pub use level::Level;
 pub use llama::{Config, KvCache, Llama, LoadError};
 pub use sampler::{Sampler, Sampling};

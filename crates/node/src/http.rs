@@ -73,7 +73,7 @@ struct Orders {
 }
 
 #[derive(Deserialize)]
-struct From {
+struct FromHeight {
     #[serde(default)]
     from: u64,
 }
@@ -161,7 +161,7 @@ async fn transaction(
     }
 }
 
-async fn events(State(c): Client, Query(query): Query<From>) -> Result<impl IntoResponse, ApiError> {
+async fn events(State(c): Client, Query(query): Query<FromHeight>) -> Result<impl IntoResponse, ApiError> {
     let blocks = c.events(query.from).await?;
     let stream = blocks.map(|block| {
         let event = SseEvent::default();

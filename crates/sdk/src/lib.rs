@@ -7,6 +7,7 @@
 
 pub mod client;
 pub mod clock;
+pub mod delivery;
 pub mod http;
 pub mod keys;
 pub mod receipt;

@@ -1,0 +1,40 @@
+//! The numeric contract on a real model: one set of bits, however the work is cut.
+
+use althing_exact::{Config, Level, Llama, llama::logits_digest, matmul::Plan};
+
+fn model() -> Llama {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/tiny-stories/package");
+    let read = |name: &str| std::fs::read(format!("{directory}/{name}")).unwrap();
+    Llama::from_safetensors(Config::parse(&read("config.json")).unwrap(), &read("model.safetensors")).unwrap()
+}
+
+/// Tokens that mean nothing: 150 of them, so that prompts span several passes.
+fn tokens() -> Vec<u32> {
+    (0..150u32).map(|i| (i * 37 + 11) % 1024).collect()
+}
+
+fn digest_in_pieces(model: &Llama, pieces: usize, plan: Plan) -> String {
+    let mut cache = model.cache();
+    let mut logits = Vec::new();
+    for piece in tokens().chunks(pieces) {
+        logits = model.forward(&mut cache, piece, plan);
+    }
+    hex::encode(logits_digest(&logits))
+}
+
+#[test]
+fn pieces_threads_and_levels_do_not_change_a_bit() {
+    let model = model();
+    for level in Level::available() {
+        for threads in [1, 2, 4] {
+            let plan = Plan { level, threads, parallel_products_min: 0 };
+            for pieces in [150, 64, 7] {
+                assert_eq!(digest_in_pieces(&model, pieces, plan), GOLDEN, "{level:?}, {threads} threads, {pieces} at a time");
+            }
+        }
+        let plan = Plan { level, threads: 1, parallel_products_min: 0 };
+        assert_eq!(digest_in_pieces(&model, 1, plan), GOLDEN, "{level:?}, token by token");
+    }
+}
+/// Changes only with the model or with a new version of `NUMERICS.md`.
+const GOLDEN: &str = "";

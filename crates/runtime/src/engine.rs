@@ -1,0 +1,139 @@
+//! Engines: what turns a package, an input and a seed into an output.
+
+use crate::{
+    chat::{ChatInput, ChatOutput, Finish, Role},
+    package::{Manifest, Package, PackageError},
+};
+use althing_exact::{FinishReason, GenerateError, GenerateRequest, PromptPart, Sampling, TextModel, matmul::Plan};
+
+/// Why a run gave no output. Neither is a result: nothing about the input follows from it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RunError {
+    #[error("the run was given up")]
+    GivenUp,
+    #[error("the engine failed: {0}")]
+    Engine(String),
+}
+
+/// A loaded model.
+pub trait Engine: Send + Sync {
+    /// Runs the model on `input`. `emit` gets the answer's text piece by piece as it is made and
+    /// says whether to go on. The output is the same on every machine, refusals included.
+    ///
+    /// # Errors
+    /// If there is no result.
+    fn run(&self, input: &[u8], seed: u64, emit: &mut dyn FnMut(&str) -> bool) -> Result<Vec<u8>, RunError>;
+
+    /// How many tokens a conversation is, and how many the model holds: lets a gateway refuse before
+    /// anybody pays. `None` if the engine cannot tell.
+    fn measure(&self, input: &[u8]) -> Option<(usize, usize)>;
+}
+
+/// Loads a package for running on `threads` threads.
+///
+/// # Errors
+/// If the package is malformed or its runtime unknown.
+pub fn load(package: &Package, threads: usize) -> Result<Box<dyn Engine>, PackageError> {
+    let manifest = &package.manifest;
+    if manifest.runtime != "exact-llama/1" || manifest.interface != "chat" {
+        return Err(PackageError::UnknownRuntime(format!("{} ({})", manifest.runtime, manifest.interface)));
+    }
+    let file = |name: &String| package.file(name);
+    let model = TextModel::load(
+        file(&manifest.files.config)?,
+        file(&manifest.files.tokenizer)?,
+        file(&manifest.files.weights)?,
+    )?;
+    Ok(Box::new(ChatEngine { model, manifest: manifest.clone(), plan: Plan::new(threads) }))
+}
+
+/// A Llama-family chat model on the strict kernels.
+struct ChatEngine {
+    model: TextModel,
+    manifest: Manifest,
+    plan: Plan,
+}
+
+impl ChatEngine {
+    fn request(&self, input: &[u8], seed: u64) -> Result<GenerateRequest, ChatOutput> {
+        let refuse = |why: String| ChatOutput::refusal("invalid_input", why);
+        let input: ChatInput =
+            serde_json::from_slice(input).map_err(|_| refuse("the input is not a chat input".into()))?;
+        let template = &self.manifest.chat;
+        let mut prompt = Vec::new();
+        for message in &input.messages {
+            let [before, after] = match message.role {
+                Role::System => {
+                    template.system.as_ref().ok_or_else(|| refuse("this model takes no system messages".into()))?
+                }
+                Role::User => &template.user,
+                Role::Assistant => &template.assistant,
+            };
+            prompt.push(PromptPart::Markers(before.clone()));
+            prompt.push(PromptPart::Text(message.content.clone()));
+            prompt.push(PromptPart::Markers(after.clone()));
+        }
+        if prompt.is_empty() {
+            return Err(refuse("there is no message".into()));
+        }
+        prompt.push(PromptPart::Markers(template.answer.clone()));
+        let defaults = self.manifest.sampling;
+        let temperature = input.temperature.unwrap_or(defaults.temperature);
+        let top_p = input.top_p.unwrap_or(defaults.top_p);
+        if !(0.0..=2.0).contains(&temperature) || !(top_p > 0.0 && top_p <= 1.0) {
+            return Err(refuse("temperature lies between 0 and 2, top_p above 0 and up to 1".into()));
+        }
+        if input.max_tokens == Some(0) || input.stop.len() > 4 || input.stop.iter().any(|stop| stop.len() > 256) {
+            return Err(refuse("max_tokens is at least 1; stop holds at most 4 texts of at most 256 bytes".into()));
+        }
+        Ok(GenerateRequest {
+            prompt,
+            max_tokens: input.max_tokens.map_or(self.manifest.limits.max_tokens_default, |max| max as usize),
+            sampling: Sampling {
+                temperature,
+                top_p,
+                top_k: defaults.top_k,
+                repetition_penalty: defaults.repetition_penalty,
+            },
+            seed,
+            stop: input.stop,
+        })
+    }
+}
+
+fn count(tokens: usize) -> u32 {
+    u32::try_from(tokens).unwrap_or(u32::MAX)
+}
+
+impl Engine for ChatEngine {
+    fn run(&self, input: &[u8], seed: u64, emit: &mut dyn FnMut(&str) -> bool) -> Result<Vec<u8>, RunError> {
+        let request = match self.request(input, seed) {
+            Ok(request) => request,
+            Err(refusal) => return Ok(refusal.to_bytes()),
+        };
+        let output = match self.model.generate(&request, self.plan, emit) {
+            Ok(answer) => ChatOutput::Answer {
+                text: answer.text,
+                finish_reason: match answer.finish_reason {
+                    FinishReason::Stop => Finish::Stop,
+                    FinishReason::Length => Finish::Length,
+                },
+                prompt_tokens: count(answer.prompt_tokens),
+                completion_tokens: count(answer.completion_tokens),
+            },
+            Err(error @ GenerateError::ContextExceeded { .. }) => {
+                ChatOutput::refusal("context_length_exceeded", error.to_string())
+            }
+            Err(GenerateError::GivenUp) => return Err(RunError::GivenUp),
+            // The tokenizer's own words may change with its version, so they are not part of a result.
+            Err(GenerateError::Tokenizer(_)) => ChatOutput::refusal("invalid_input", "the input cannot be tokenized"),
+            Err(error @ GenerateError::EmptyPrompt) => ChatOutput::refusal("invalid_input", error.to_string()),
+        };
+        Ok(output.to_bytes())
+    }
+
+    fn measure(&self, input: &[u8]) -> Option<(usize, usize)> {
+        let request = self.request(input, 0).ok()?;
+        Some((self.model.tokenize(&request.prompt).ok()?.len(), self.model.context_tokens()))
+    }
+}

@@ -1,0 +1,146 @@
+//! Model packages: `model.toml` and the files beside it.
+
+use althing_content::{BlockStore, Cid, ReadError, read_file, tree_cid};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+/// The largest package that is loaded, bytes over all files.
+pub const PACKAGE_BYTES_MAX: u64 = 8 << 30;
+
+/// Why a package cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PackageError {
+    #[error("model.toml: {0}")]
+    Manifest(#[from] toml::de::Error),
+    #[error("the package has no file {0:?}")]
+    MissingFile(String),
+    #[error("cannot read the package: {0}")]
+    Read(#[from] ReadError),
+    #[error("cannot name the package: {0}")]
+    Tree(String),
+    #[error("the package is {got} bytes, at most {max} are loaded")]
+    TooLarge { got: u64, max: u64 },
+    #[error("runtime {0:?} is unknown to this version")]
+    UnknownRuntime(String),
+    #[error(transparent)]
+    Load(#[from] althing_exact::LoadError),
+}
+
+/// What `model.toml` says.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// The name that its maker gives it; the ledger's registry has the name that counts.
+    pub name: String,
+    pub description: String,
+    /// What it takes and gives: `chat`.
+    pub interface: String,
+    /// What runs it: `exact-llama/1`.
+    pub runtime: String,
+    /// `exact` or `none`.
+    pub verification: String,
+    pub licence: String,
+    pub limits: Limits,
+    pub chat: Template,
+    #[serde(default)]
+    pub sampling: SamplingDefaults,
+    pub files: Files,
+}
+
+/// Bounds of one run.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Tokens of an answer when the client does not say.
+    pub max_tokens_default: usize,
+    /// Most bytes of an output.
+    pub output_bytes_max: u64,
+}
+
+/// How a conversation becomes a prompt: markers around each message.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Template {
+    /// Before and after a message, by role. A role that is absent is refused.
+    pub system: Option<[String; 2]>,
+    pub user: [String; 2],
+    pub assistant: [String; 2],
+    /// After the last message, before the answer.
+    pub answer: String,
+}
+
+/// Sampling where the client does not say.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SamplingDefaults {
+    pub temperature: f32,
+    pub top_k: usize,
+    pub top_p: f32,
+    pub repetition_penalty: f32,
+}
+
+impl Default for SamplingDefaults {
+    fn default() -> Self {
+        Self { temperature: 0.0, top_k: 0, top_p: 1.0, repetition_penalty: 1.0 }
+    }
+}
+
+/// Which files of the package are what.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Files {
+    pub config: String,
+    pub tokenizer: String,
+    pub weights: String,
+}
+
+/// A package in memory.
+#[derive(Clone, Debug)]
+pub struct Package {
+    pub cid: Cid,
+    pub manifest: Manifest,
+    files: BTreeMap<String, Vec<u8>>,
+}
+
+impl Package {
+    /// A package of these files, by name.
+    ///
+    /// # Errors
+    /// If `model.toml` is missing or malformed.
+    pub fn from_files(files: BTreeMap<String, Vec<u8>>) -> Result<Self, PackageError> {
+        let cid = tree_cid(files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())))
+            .map_err(|error| PackageError::Tree(error.to_string()))?;
+        let manifest = files.get("model.toml").ok_or_else(|| PackageError::MissingFile("model.toml".into()))?;
+        let manifest = toml::from_slice(manifest)?;
+        Ok(Self { cid, manifest, files })
+    }
+
+    /// The package with this CID, read from a store that has all of its blocks.
+    ///
+    /// # Errors
+    /// If a block is missing or the package malformed or too large.
+    pub fn from_store<S: BlockStore + ?Sized>(store: &S, cid: &Cid) -> Result<Self, PackageError> {
+        let (mut files, mut size) = (BTreeMap::new(), 0u64);
+        for entry in althing_content::list(store, cid)? {
+            let bytes = read_file(store, &entry.cid, PACKAGE_BYTES_MAX - size)?;
+            size += bytes.len() as u64;
+            files.insert(entry.name, bytes);
+        }
+        let package = Self::from_files(files)?;
+        // The same files imported another way have another name; the caller's name is what counts.
+        Ok(Self { cid: *cid, ..package })
+    }
+
+    /// The files, by name.
+    pub fn files(&self) -> &BTreeMap<String, Vec<u8>> {
+        &self.files
+    }
+
+    /// One file's bytes.
+    ///
+    /// # Errors
+    /// [`PackageError::MissingFile`].
+    pub fn file(&self, name: &str) -> Result<&[u8], PackageError> {
+        self.files.get(name).map(Vec::as_slice).ok_or_else(|| PackageError::MissingFile(name.into()))
+    }
+}
