@@ -1,1 +1,25 @@
+//! A provider: finds work, decides by profit, runs, stores, commits, reveals; re-runs what others
+//! answered, agrees or contests; votes.
+//!
+//! The core takes time, ledger, content, computation and memory as traits and spawns nothing, so it
+//! runs inside the deterministic simulation as it is. Sockets, threads and files are shells.
+//!
+//! - [`decide`]: from what the ledger says to the next step, as a pure function
+//! - [`core`]: carries the steps out, for many orders at a time
+//! - [`deliver`]: the chosen lane, straight to the client
+//! - [`compute`]: runs of models
+//! - [`journal`]: promises that must survive a restart
+//! - [`http`]: the endpoint that clients and other providers reach
 
+pub mod compute;
+pub mod core;
+pub mod decide;
+pub mod deliver;
+pub mod http;
+pub mod journal;
+
+pub use compute::{Compute, ComputeError, InlineCompute, ThreadCompute};
+pub use core::{Behaviour, Parts, Provider, ProviderConfig, ProviderStatus};
+pub use deliver::DeliverError;
+pub use http::router;
+pub use journal::{FileJournal, Journal, JournalError, MemoryJournal, Promise};

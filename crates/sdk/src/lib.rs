@@ -7,15 +7,19 @@
 
 pub mod client;
 pub mod clock;
+pub mod content;
 pub mod delivery;
 pub mod http;
 pub mod keys;
 pub mod receipt;
 pub mod sender;
+pub mod watch;
 
 pub use client::{ClientError, EventStream, LedgerClient, OrderFilter};
 pub use clock::{Clock, SystemClock};
+pub use content::{Content, ContentError, StoreContent};
 pub use http::HttpClient;
-pub use keys::{SessionSigner, Signer, WalletSigner};
+pub use keys::{SessionKeyPair, SessionSigner, Signer, WalletSigner};
 pub use receipt::Receipt;
 pub use sender::{SendError, Sender};
+pub use watch::order_until;

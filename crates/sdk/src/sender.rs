@@ -7,6 +7,9 @@ use tokio::sync::Mutex;
 
 /// How long a transaction stays valid after signing, ms.
 const VALIDITY_MS: u64 = 60_000;
+/// How long a nonce that is in use is waited for, and how often it is asked about, ms.
+const NONCE_WAIT_MS: u64 = 10_000;
+const NONCE_RETRY_MS: u64 = 100;
 
 /// Why a call did not take effect, as far as is known.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -63,15 +66,31 @@ impl Sender {
     /// [`SendError::Client`]; nothing was sent then, unless the node became unreachable.
     pub async fn submit(&self, call: Call) -> Result<TxId, SendError> {
         let mut next = self.nonce.lock().await;
-        let nonce = match *next {
-            Some(nonce) => nonce,
-            None => self.nonce_now().await?,
-        };
-        *next = None;
-        let tx = self.signer.sign(&self.chain, call, nonce, self.clock.now_ms() + VALIDITY_MS);
-        let submitted = self.client.submit(&tx, 0).await?;
-        *next = Some(nonce + 1);
-        Ok(submitted.id)
+        let give_up_ms = self.clock.now_ms() + NONCE_WAIT_MS;
+        loop {
+            let nonce = match *next {
+                Some(nonce) => nonce,
+                None => self.nonce_now().await?,
+            };
+            *next = None;
+            let tx = self.signer.sign(&self.chain, call.clone(), nonce, self.clock.now_ms() + VALIDITY_MS);
+            match self.client.submit(&tx, 0).await {
+                Ok(submitted) => {
+                    *next = Some(nonce + 1);
+                    return Ok(submitted.id);
+                }
+                // After a restart of either side, transactions sent before may still be waiting.
+                Err(ClientError::Refused { code, .. }) if code == "wrong_nonce" && self.clock.now_ms() < give_up_ms => {
+                    self.clock.sleep_ms(NONCE_RETRY_MS).await;
+                }
+                Err(error) => {
+                    if matches!(&error, ClientError::Refused { code, .. } if code != "wrong_nonce") {
+                        *next = Some(nonce);
+                    }
+                    return Err(error.into());
+                }
+            }
+        }
     }
 
     /// Sends a call and waits until a finalized block executed it.
@@ -91,7 +110,11 @@ impl Sender {
         let until = self.clock.now_ms() + wait_ms;
         loop {
             let left = until.saturating_sub(self.clock.now_ms());
-            match self.client.transaction(id, left.clamp(1, 10_000)).await? {
+            let found = self.client.transaction(id, left.clamp(1, 10_000)).await;
+            if found.is_err() {
+                *self.nonce.lock().await = None;
+            }
+            match found? {
                 Some(included) => {
                     return match included.receipt.error.clone() {
                         None => Ok(included),

@@ -1,0 +1,415 @@
+//! Carries out what [`crate::decide`] says, for many orders at a time, on one task.
+
+use crate::{
+    compute::Compute,
+    decide::{Situation, Step, decide},
+    journal::{Journal, Promise},
+};
+use althing_sdk::{Clock, ClientError, Content, LedgerClient, OrderFilter, SendError, Sender, SessionKeyPair, SessionSigner};
+use althing_types::{
+    Address, Amount, Call, ChainId, Cid, Hash, Input, ModelId, Order, OrderId, Params, commitment::commitment_hash,
+};
+use futures::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
+use parking_lot::Mutex;
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// Largest input that is fetched, bytes.
+pub const INPUT_BYTES_MAX: u64 = 16 << 20;
+/// Pause before the ledger is asked again after it was out of reach, ms.
+const RETRY_MS: u64 = 1_000;
+/// Most own results that are remembered.
+const RESULTS_MAX: usize = 4_096;
+
+/// How a provider behaves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Behaviour {
+    /// Runs what it answers, and re-runs what others answer.
+    #[default]
+    Honest,
+    /// For demonstrations and tests: promises garbage without running, so that it tends to be first.
+    Liar,
+}
+
+/// What a provider is told.
+#[derive(Clone, Debug)]
+pub struct ProviderConfig {
+    /// The account that is bonded, and the session key that acts for it.
+    pub account: Address,
+    /// Models to serve.
+    pub models: Vec<ModelId>,
+    /// Base URL where clients and other providers reach it; empty for none.
+    pub endpoint: String,
+    pub behaviour: Behaviour,
+    /// Least earning from an order for which it runs.
+    pub earning_min: Amount,
+    /// Base URLs that may have inputs which are not inside their orders.
+    pub content_sources: Vec<String>,
+    /// Seeds the salts of promises: must be unpredictable outside of simulations.
+    pub salt_seed: [u8; 32],
+}
+
+/// What a provider did since it started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProviderStatus {
+    pub account: Address,
+    pub endpoint: String,
+    pub behaviour: Behaviour,
+    pub models: Vec<ModelId>,
+    /// Height of the newest block that it has seen.
+    pub height: u64,
+    pub runs: u64,
+    pub reveals: u64,
+    pub deliveries: u64,
+    pub agreements: u64,
+    pub contests: u64,
+    pub votes: u64,
+    /// The newest trouble, for people.
+    pub last_error: Option<String>,
+}
+
+/// An own run's result.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RunResult {
+    pub output: Cid,
+    pub output_size: u64,
+}
+
+/// A provider. Share it among its tasks: [`Provider::run`] and any number of deliveries.
+pub struct Provider {
+    pub(crate) config: ProviderConfig,
+    pub(crate) chain: ChainId,
+    pub(crate) client: Arc<dyn LedgerClient>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) sender: Sender,
+    pub(crate) key: SessionKeyPair,
+    /// What everybody may fetch: inputs and outputs of the open lane.
+    pub(crate) content: Arc<dyn Content>,
+    /// Inputs and outputs of the chosen lane: between client and provider alone.
+    pub(crate) content_private: Arc<dyn Content>,
+    pub(crate) compute: Arc<dyn Compute>,
+    journal: Arc<dyn Journal>,
+    salts: Mutex<StdRng>,
+    results: Mutex<BTreeMap<OrderId, RunResult>>,
+    pub(crate) delivering: Mutex<BTreeSet<OrderId>>,
+    status: Mutex<ProviderStatus>,
+}
+
+/// What a provider works with.
+pub struct Parts {
+    pub client: Arc<dyn LedgerClient>,
+    pub clock: Arc<dyn Clock>,
+    pub key: SessionKeyPair,
+    pub content: Arc<dyn Content>,
+    pub content_private: Arc<dyn Content>,
+    pub compute: Arc<dyn Compute>,
+    pub journal: Arc<dyn Journal>,
+}
+
+/// Why a step was not taken.
+#[derive(Debug, thiserror::Error)]
+enum StepError {
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error(transparent)]
+    Send(#[from] SendError),
+    #[error(transparent)]
+    Content(#[from] althing_sdk::ContentError),
+    #[error(transparent)]
+    Compute(#[from] crate::ComputeError),
+    #[error(transparent)]
+    Journal(#[from] crate::JournalError),
+}
+
+impl Provider {
+    /// A provider on `chain`.
+    pub fn new(config: ProviderConfig, chain: ChainId, parts: Parts) -> Self {
+        let signer = SessionSigner { account: config.account, key: parts.key.clone() };
+        let status = ProviderStatus {
+            account: config.account,
+            endpoint: config.endpoint.clone(),
+            behaviour: config.behaviour,
+            models: config.models.clone(),
+            ..ProviderStatus::default()
+        };
+        Self {
+            chain,
+            sender: Sender::new(parts.client.clone(), parts.clock.clone(), Arc::new(signer), chain),
+            client: parts.client,
+            clock: parts.clock,
+            key: parts.key,
+            content: parts.content,
+            content_private: parts.content_private,
+            compute: parts.compute,
+            journal: parts.journal,
+            salts: Mutex::new(StdRng::from_seed(config.salt_seed)),
+            results: Mutex::default(),
+            delivering: Mutex::default(),
+            status: Mutex::new(status),
+            config,
+        }
+    }
+
+    /// What it did so far.
+    pub fn status(&self) -> ProviderStatus {
+        self.status.lock().clone()
+    }
+
+    pub(crate) fn count(&self, change: impl FnOnce(&mut ProviderStatus)) {
+        change(&mut self.status.lock());
+    }
+
+    fn trouble(&self, what: &dyn std::fmt::Display) {
+        tracing::warn!(provider = %self.config.account, "{what}");
+        self.status.lock().last_error = Some(what.to_string());
+    }
+
+    /// Works until it is dropped. A ledger that is out of reach is waited for; nothing is lost
+    /// meanwhile, since every look at an order starts from its state.
+    pub async fn run(&self) {
+        loop {
+            if let Err(error) = self.follow().await {
+                self.trouble(&error);
+            }
+            self.clock.sleep_ms(RETRY_MS).await;
+        }
+    }
+
+    /// Announces itself, catches up and follows blocks until the connection ends.
+    async fn follow(&self) -> Result<(), SendError> {
+        self.announce().await?;
+        let params = self.client.params().await?;
+        let height = self.client.status().await?.height;
+        let mut blocks = self.client.events(height + 1).await?.fuse();
+        let mut busy = BTreeSet::new();
+        let mut again = BTreeSet::new();
+        let mut tasks = FuturesUnordered::new();
+        let mut looks: Vec<OrderId> = self.client.orders(OrderFilter::Open).await?.iter().map(|order| order.id).collect();
+        loop {
+            for order in looks.drain(..) {
+                // One look at an order at a time; whatever happens during it gives another.
+                if busy.insert(order) {
+                    tasks.push(self.attend(order, &params).map(move |()| order).boxed());
+                } else {
+                    again.insert(order);
+                }
+            }
+            futures::select! {
+                block = blocks.next() => match block {
+                    Some(block) => {
+                        let block = block?;
+                        self.count(|status| status.height = block.height);
+                        let mut orders: Vec<_> = block.events.iter().filter_map(althing_types::Event::order).collect();
+                        orders.dedup();
+                        looks.extend(orders);
+                    }
+                    None => return Ok(()),
+                },
+                order = tasks.select_next_some() => {
+                    busy.remove(&order);
+                    if again.remove(&order) {
+                        looks.push(order);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tells the ledger which models it serves, and where, if the ledger does not know. (T-13)
+    async fn announce(&self) -> Result<(), SendError> {
+        let known = match self.client.provider(self.config.account).await {
+            Ok(provider) => provider,
+            Err(ClientError::NotFound(_)) => {
+                return Err(SendError::Ledger(althing_types::LedgerError::NotProvider));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let (mut have, mut want) = (known.models, self.config.models.clone());
+        have.sort_unstable();
+        want.sort_unstable();
+        if have != want || known.endpoint != self.config.endpoint {
+            let call = Call::ModelSupport { models: want, endpoint: self.config.endpoint.clone() };
+            self.sender.send(call).await?;
+        }
+        Ok(())
+    }
+
+    /// Looks at an order and does what is to be done, until nothing is.
+    async fn attend(&self, id: OrderId, params: &Params) {
+        let mut last = None;
+        loop {
+            let step = match self.look(id, params, &mut last).await {
+                Ok(step) => step,
+                Err(StepError::Client(ClientError::NotFound(_))) => return,
+                // Somebody was faster or the window closed: the next event tells.
+                Err(StepError::Send(SendError::Ledger(error))) => {
+                    tracing::debug!(provider = %self.config.account, order = %id.short(), %error, "refused");
+                    return;
+                }
+                Err(error) => return self.trouble(&format!("order {}: {error}", id.short())),
+            };
+            if step == Step::Nothing {
+                return;
+            }
+        }
+    }
+
+    async fn look(&self, id: OrderId, params: &Params, last: &mut Option<Step>) -> Result<Step, StepError> {
+        let order = self.client.order(id).await?;
+        if order.state.is_final() {
+            self.journal.forget(&id);
+            self.results.lock().remove(&id);
+            return Ok(Step::Nothing);
+        }
+        let case = match self.client.case(id).await {
+            Ok(case) => Some(case),
+            Err(ClientError::NotFound(_)) => None,
+            Err(error) => return Err(error.into()),
+        };
+        let result = self.results.lock().get(&id).copied();
+        let step = decide(&order, case.as_ref(), &Situation {
+            me: self.config.account,
+            now_ms: self.clock.now_ms(),
+            params,
+            serves: self.compute.serves(&order.model),
+            earning_min: self.config.earning_min,
+            result: result.map(|result| result.output),
+            promised: self.journal.get(&id).is_some(),
+            delivering: self.delivering.lock().contains(&id),
+        });
+        let step = match (self.config.behaviour, step) {
+            (Behaviour::Liar, Step::Run | Step::Commit) if order.solutions.is_empty() => Step::Commit,
+            (Behaviour::Liar, Step::Reveal) => Step::Reveal,
+            (Behaviour::Liar, _) => Step::Nothing,
+            (Behaviour::Honest, step) => step,
+        };
+        // A step that changed nothing is not repeated in the same look: the next event decides.
+        if last.replace(step) == Some(step) {
+            return Ok(Step::Nothing);
+        }
+        self.take(&order, step, result).await?;
+        Ok(step)
+    }
+
+    async fn take(&self, order: &Order, step: Step, result: Option<RunResult>) -> Result<(), StepError> {
+        let id = order.id;
+        tracing::debug!(provider = %self.config.account, order = %id.short(), ?step);
+        match (step, result) {
+            (Step::Nothing, _) => {}
+            (Step::Run, _) => {
+                self.run_order(order).await?;
+            }
+            (Step::Commit, result) => {
+                let (output, output_size) = match (self.config.behaviour, result) {
+                    (Behaviour::Honest, Some(result)) => (result.output, result.output_size),
+                    (Behaviour::Honest, None) => return Ok(()),
+                    (Behaviour::Liar, _) => {
+                        let garbage = format!("{{\"garbage\":\"{}\"}}", self.salt());
+                        (self.content.put(garbage.as_bytes()).await?, garbage.len() as u64)
+                    }
+                };
+                let promise = Promise { output, output_size, salt: self.salt() };
+                self.journal.keep(&id, &promise)?;
+                let hash = commitment_hash(&self.chain, &id, &self.config.account, &output, output_size, &promise.salt);
+                self.send(Call::OrderCommit { order: id, commitment: hash }).await?;
+            }
+            (Step::Reveal, _) => {
+                let Some(promise) = self.journal.get(&id) else { return Ok(()) };
+                let Promise { output, output_size, salt } = promise;
+                self.send(Call::OrderReveal { order: id, output, output_size, salt }).await?;
+                self.count(|status| status.reveals += 1);
+                self.journal.forget(&id);
+            }
+            (Step::Complete, Some(result)) => {
+                self.complete(&id, result).await?;
+            }
+            (Step::Agree, Some(result)) => {
+                self.send(Call::Agree { order: id, output: result.output }).await?;
+                self.count(|status| status.agreements += 1);
+            }
+            (Step::Contest, _) => {
+                self.send(Call::Contest { order: id }).await?;
+                self.count(|status| status.contests += 1);
+            }
+            (Step::Vote { refute }, _) => {
+                self.send(Call::Vote { order: id, refute }).await?;
+                self.count(|status| status.votes += 1);
+            }
+            (Step::Complete | Step::Agree, None) => {}
+        }
+        Ok(())
+    }
+
+    /// The chosen lane's signed completion. (M-5)
+    pub(crate) async fn complete(&self, order: &OrderId, result: RunResult) -> Result<(), SendError> {
+        let RunResult { output, output_size } = result;
+        self.send(Call::OrderComplete { order: *order, output, output_size }).await?;
+        self.count(|status| status.deliveries += 1);
+        Ok(())
+    }
+
+    pub(crate) async fn send(&self, call: Call) -> Result<(), SendError> {
+        self.sender.send(call).await.map(|_| ())
+    }
+
+    fn salt(&self) -> Hash {
+        let mut salt = Hash::ZERO;
+        self.salts.lock().fill_bytes(&mut salt.0);
+        salt
+    }
+
+    /// Runs an order's model and keeps the output.
+    async fn run_order(&self, order: &Order) -> Result<(), StepError> {
+        let content = self.content_of(order);
+        let input = match &order.input {
+            Input::Inline { bytes } => bytes.clone(),
+            Input::Content { cid, size } if *size <= INPUT_BYTES_MAX => {
+                let sources = &self.config.content_sources;
+                let own_first = self.content_private.get(cid, *size, &[]).await;
+                match own_first {
+                    Ok(input) => input,
+                    Err(_) => self.content.get(cid, *size, sources).await?,
+                }
+            }
+            Input::Content { .. } => return Ok(()),
+        };
+        let Some(seed) = order.seed else { return Ok(()) };
+        let output = self.compute.run(order.model, input, seed, None).await?;
+        self.keep(order.id, content, &output).await?;
+        Ok(())
+    }
+
+    /// Where an order's content is kept: what passes between client and chosen provider is theirs.
+    pub(crate) fn content_of(&self, order: &Order) -> &Arc<dyn Content> {
+        match order.lane {
+            althing_types::Lane::Open => &self.content,
+            althing_types::Lane::Chosen { .. } => &self.content_private,
+        }
+    }
+
+    /// Keeps a run's output and remembers it.
+    pub(crate) async fn keep(
+        &self,
+        order: OrderId,
+        content: &Arc<dyn Content>,
+        output: &[u8],
+    ) -> Result<RunResult, althing_sdk::ContentError> {
+        let result = RunResult { output: content.put(output).await?, output_size: output.len() as u64 };
+        self.count(|status| status.runs += 1);
+        let mut results = self.results.lock();
+        if results.len() >= RESULTS_MAX {
+            results.pop_first();
+        }
+        results.insert(order, result);
+        Ok(result)
+    }
+
+    pub(crate) fn result(&self, order: &OrderId) -> Option<RunResult> {
+        self.results.lock().get(order).copied()
+    }
+}

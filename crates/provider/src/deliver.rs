@@ -1,0 +1,174 @@
+//! The chosen lane: the order's escrow first, then the answer straight to the client while the model
+//! runs, then the signed completion on the ledger. (M-5)
+
+use crate::core::{INPUT_BYTES_MAX, Provider, RunResult};
+use althing_sdk::{
+    ClientError, SendError,
+    delivery::{DeliveryRequest, Frame, REQUEST_AGE_MS_MAX, SignedFrame, Transcript},
+    order_until,
+};
+use althing_types::{Call, Lane, LedgerError, Order, OrderId, OrderState};
+use tokio::sync::mpsc;
+
+/// How long an order may take to appear and to get its seed, ms.
+const READY_WAIT_MS: u64 = 15_000;
+
+/// Why a delivery did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum DeliverError {
+    #[error("the request is not signed by a key of the order's client, or its time is off")]
+    Unauthorised,
+    #[error("the order is not this provider's to deliver")]
+    NotOurs,
+    #[error("the input is not the one that the order names")]
+    WrongInput,
+    #[error("the order is over")]
+    Over,
+    #[error("the order is being delivered already")]
+    Busy,
+    #[error("the order's seed was not drawn in time")]
+    NoSeed,
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("the ledger refused: {0}")]
+    Ledger(LedgerError),
+    #[error(transparent)]
+    Send(SendError),
+    #[error(transparent)]
+    Content(#[from] althing_sdk::ContentError),
+}
+
+impl From<SendError> for DeliverError {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::Ledger(error) => Self::Ledger(error),
+            error => Self::Send(error),
+        }
+    }
+}
+
+/// A delivery that may start: the order is escrowed, accepted and seeded.
+#[derive(Debug)]
+pub struct Delivery {
+    order: Order,
+    seed: u64,
+    input: Vec<u8>,
+    /// The answer, if it was made before.
+    done: Option<RunResult>,
+}
+
+/// Marks an order as being delivered while it lives.
+struct Delivering<'a>(&'a Provider, OrderId);
+
+impl Drop for Delivering<'_> {
+    fn drop(&mut self) {
+        self.0.delivering.lock().remove(&self.1);
+    }
+}
+
+impl Provider {
+    /// Checks a request and accepts its order. The client may ask again after a lost connection:
+    /// an answer that was made is delivered again.
+    ///
+    /// # Errors
+    /// Why nothing will be delivered; nothing was charged by this.
+    pub async fn prepare_delivery(&self, id: OrderId, request: DeliveryRequest) -> Result<Delivery, DeliverError> {
+        if self.clock.now_ms().abs_diff(request.time_ms) > REQUEST_AGE_MS_MAX || !request.verify(&self.chain, &id) {
+            return Err(DeliverError::Unauthorised);
+        }
+        let until_ms = self.clock.now_ms() + READY_WAIT_MS;
+        let order = self.order_seen(id, until_ms).await?;
+        if order.lane != (Lane::Chosen { provider: self.config.account }) || !self.compute.serves(&order.model) {
+            return Err(DeliverError::NotOurs);
+        }
+        match self.client.session_key(order.client, request.key).await {
+            Ok(key) if key.expires_at_ms > self.clock.now_ms() => {}
+            Ok(_) | Err(ClientError::NotFound(_)) => return Err(DeliverError::Unauthorised),
+            Err(error) => return Err(error.into()),
+        }
+        if request.input.len() as u64 > INPUT_BYTES_MAX || althing_content::file_cid(&request.input) != order.input_cid {
+            return Err(DeliverError::WrongInput);
+        }
+        let done = self.result(&id);
+        match order.state {
+            OrderState::Submitted => {
+                // The input first: an accepted order must survive a restart.
+                self.content_private.put(&request.input).await?;
+                self.delivering.lock().insert(id);
+                if let Err(error) = self.send(Call::OrderAccept { order: id }).await {
+                    self.delivering.lock().remove(&id);
+                    return Err(error.into());
+                }
+            }
+            OrderState::Accepted { .. } => {
+                if !self.delivering.lock().insert(id) {
+                    return Err(DeliverError::Busy);
+                }
+            }
+            _ if done.is_some() => {}
+            _ => return Err(DeliverError::Over),
+        }
+        let seeded = order_until(&*self.client, &*self.clock, id, until_ms, |order| order.seed.is_some()).await;
+        let seed = match seeded {
+            Ok(Order { seed: Some(seed), .. }) => seed,
+            other => {
+                self.delivering.lock().remove(&id);
+                return Err(other.err().map_or(DeliverError::NoSeed, Into::into));
+            }
+        };
+        Ok(Delivery { order, seed, input: request.input, done })
+    }
+
+    /// The order, as soon as this provider's node has it.
+    async fn order_seen(&self, id: OrderId, until_ms: u64) -> Result<Order, DeliverError> {
+        loop {
+            match self.client.order(id).await {
+                Err(ClientError::NotFound(_)) if self.clock.now_ms() < until_ms => self.clock.sleep_ms(50).await,
+                other => return Ok(other?),
+            }
+        }
+    }
+
+    /// Runs the model and sends the frames. A client that goes away does not end the run: the
+    /// order is accepted, and its completion is owed.
+    pub async fn deliver(&self, delivery: Delivery, frames: mpsc::UnboundedSender<SignedFrame>) {
+        let id = delivery.order.id;
+        let _delivering = Delivering(self, id);
+        let mut transcript = Transcript::new(self.chain, id, self.config.account);
+        let last = match self.deliver_text(&delivery, &mut transcript, &frames).await {
+            Ok(frame) => frame,
+            Err(message) => {
+                tracing::warn!(provider = %self.config.account, order = %id.short(), message, "delivery failed");
+                Frame::Failed { message }
+            }
+        };
+        let _ = frames.send(transcript.sign(&self.key, last));
+    }
+
+    async fn deliver_text(
+        &self,
+        delivery: &Delivery,
+        transcript: &mut Transcript,
+        frames: &mpsc::UnboundedSender<SignedFrame>,
+    ) -> Result<Frame, String> {
+        let order = &delivery.order;
+        if let Some(done) = delivery.done {
+            let output_bytes = self.content_of(order).get(&done.output, done.output_size, &[]).await;
+            let output_bytes = output_bytes.map_err(|error| error.to_string())?;
+            return Ok(Frame::Done { output: done.output, output_bytes });
+        }
+        let (pieces, mut texts) = mpsc::unbounded_channel();
+        let run = self.compute.run(order.model, delivery.input.clone(), delivery.seed, Some(pieces));
+        let forward = async {
+            while let Some(text) = texts.recv().await {
+                let _ = frames.send(transcript.sign(&self.key, Frame::Text { text }));
+            }
+        };
+        let (output_bytes, ()) = futures::future::join(run, forward).await;
+        let output_bytes = output_bytes.map_err(|error| error.to_string())?;
+        let content = self.content_of(order);
+        let result = self.keep(order.id, content, &output_bytes).await.map_err(|error| error.to_string())?;
+        self.complete(&order.id, result).await.map_err(|error| error.to_string())?;
+        Ok(Frame::Done { output: result.output, output_bytes })
+    }
+}

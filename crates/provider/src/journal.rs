@@ -1,0 +1,117 @@
+//! Promises that must survive a restart: what was committed to, and the salt that opens it. A
+//! commitment whose salt is lost cannot be revealed.
+
+use althing_types::{Cid, Hash, OrderId};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, io::Write as _, path::PathBuf};
+
+/// What a commitment hides.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Promise {
+    pub output: Cid,
+    pub output_size: u64,
+    pub salt: Hash,
+}
+
+/// Why a promise was not kept safe.
+#[derive(Debug, thiserror::Error)]
+#[error("the journal {path}: {reason}")]
+pub struct JournalError {
+    path: String,
+    reason: String,
+}
+
+/// Where promises are kept.
+pub trait Journal: Send + Sync + 'static {
+    /// Keeps a promise; durable when this returns.
+    ///
+    /// # Errors
+    /// If it is not safe: the commitment must not be sent then.
+    fn keep(&self, order: &OrderId, promise: &Promise) -> Result<(), JournalError>;
+    /// The promise made for an order.
+    fn get(&self, order: &OrderId) -> Option<Promise>;
+    /// Forgets a promise that is revealed or void.
+    fn forget(&self, order: &OrderId);
+}
+
+/// Promises in memory, for simulations.
+#[derive(Debug, Default)]
+pub struct MemoryJournal(Mutex<BTreeMap<OrderId, Promise>>);
+
+impl Journal for MemoryJournal {
+    fn keep(&self, order: &OrderId, promise: &Promise) -> Result<(), JournalError> {
+        self.0.lock().insert(*order, promise.clone());
+        Ok(())
+    }
+    fn get(&self, order: &OrderId) -> Option<Promise> {
+        self.0.lock().get(order).cloned()
+    }
+    fn forget(&self, order: &OrderId) {
+        self.0.lock().remove(order);
+    }
+}
+
+/// Promises as one small file each.
+#[derive(Debug)]
+pub struct FileJournal {
+    directory: PathBuf,
+}
+
+impl FileJournal {
+    /// A journal in `directory`, created if needed.
+    ///
+    /// # Errors
+    /// If the directory cannot be made.
+    pub fn open(directory: impl Into<PathBuf>) -> Result<Self, JournalError> {
+        let directory = directory.into();
+        std::fs::create_dir_all(&directory)
+            .map_err(|error| JournalError { path: directory.display().to_string(), reason: error.to_string() })?;
+        Ok(Self { directory })
+    }
+
+    fn path(&self, order: &OrderId) -> PathBuf {
+        self.directory.join(format!("{order}.json"))
+    }
+}
+
+impl Journal for FileJournal {
+    fn keep(&self, order: &OrderId, promise: &Promise) -> Result<(), JournalError> {
+        let path = self.path(order);
+        let write = || -> std::io::Result<()> {
+            let new = path.with_extension("new");
+            let mut file = std::fs::File::create(&new)?;
+            file.write_all(&serde_json::to_vec(promise)?)?;
+            file.sync_all()?;
+            std::fs::rename(&new, &path)?;
+            std::fs::File::open(&self.directory)?.sync_all()
+        };
+        write().map_err(|error| JournalError { path: path.display().to_string(), reason: error.to_string() })
+    }
+
+    fn get(&self, order: &OrderId) -> Option<Promise> {
+        serde_json::from_slice(&std::fs::read(self.path(order)).ok()?).ok()
+    }
+
+    fn forget(&self, order: &OrderId) {
+        // A file that stays is only ever read for the same order again.
+        let _ = std::fs::remove_file(self.path(order));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn promises_survive_a_restart() {
+        let directory = tempfile::tempdir().unwrap();
+        let order = OrderId([1; 32]);
+        let promise = Promise { output: althing_content::file_cid(b"a"), output_size: 1, salt: Hash([2; 32]) };
+        FileJournal::open(directory.path()).unwrap().keep(&order, &promise).unwrap();
+        let journal = FileJournal::open(directory.path()).unwrap();
+        assert_eq!(journal.get(&order), Some(promise));
+        journal.forget(&order);
+        assert_eq!(journal.get(&order), None);
+    }
+}
