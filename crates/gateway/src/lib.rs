@@ -1,1 +1,24 @@
+//! An OpenAI-compatible API over the network.
+//!
+//! The core ([`Gateway::ask`]) takes time, ledger, content and deliveries as traits and spawns
+//! nothing; the HTTP shell ([`router`]) speaks OpenAI's dialect to clients.
+//!
+//! - [`ask`]: from a question to a verified answer with its receipt
+//! - [`deliveries`]: streams from chosen providers
+//! - [`keys`]: API keys and the session keys behind them
+//! - [`receipts`]: where receipts are kept
+//! - [`openai`]: requests, answers and errors as OpenAI's clients expect them
+//! - [`http`]: the routes
 
+pub mod ask;
+pub mod deliveries;
+pub mod http;
+pub mod keys;
+pub mod openai;
+pub mod receipts;
+
+pub use ask::{Answer, Ask, AskError, Gateway, GatewayConfig, LaneWish, Level, Parts, Progress};
+pub use deliveries::{Deliveries, DeliveryError, HttpDeliveries};
+pub use http::router;
+pub use keys::{ApiKey, ApiKeys, ApiKeysError};
+pub use receipts::{FileReceipts, MemoryReceipts, Receipts};

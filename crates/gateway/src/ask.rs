@@ -1,0 +1,561 @@
+//! From a question to a verified answer with its receipt.
+
+use crate::{
+    deliveries::{Deliveries, DeliveryError},
+    keys::ApiKey,
+    receipts::Receipts,
+};
+use althing_content::file_cid;
+use althing_runtime::{ChatInput, ChatOutput, Engine, chat::Finish};
+use althing_sdk::{
+    ClientError, Clock, Content, ContentError, LedgerClient, Receipt, SendError, Sender,
+    delivery::{DeliveryRequest, Frame, Transcript},
+    order_until,
+    receipt::Delivery,
+};
+use althing_types::{
+    Address, Amount, Call, ChainId, Cid, Input, Lane, LedgerError, Model, ModelId, Order, OrderId, OrderState, Params,
+    Provider, RefundReason,
+    call::OrderSubmit,
+    object::INLINE_INPUT_BYTES_MAX,
+};
+use futures::StreamExt as _;
+use parking_lot::Mutex;
+use rand::{SeedableRng as _, rngs::StdRng, seq::SliceRandom as _};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, sync::Arc};
+use tokio::sync::mpsc;
+
+/// Largest output that is fetched, bytes.
+const OUTPUT_BYTES_MAX: u64 = 64 << 20;
+/// Chosen providers that are tried before a request fails.
+const PROVIDERS_TRIED_MAX: usize = 3;
+/// How far the completion may trail the delivery's last frame, ms.
+const COMPLETION_WAIT_MS: u64 = 15_000;
+
+/// What the gateway offers and asks for.
+#[derive(Clone, Debug)]
+pub struct GatewayConfig {
+    /// What it offers for a run beside the model's own fee.
+    pub fee_open: Amount,
+    pub fee_chosen: Amount,
+    /// Agreements that it asks and pays for in the open lane. (V-1)
+    pub agreements: u8,
+    /// How long providers have for an order, ms.
+    pub answer_within_ms: u64,
+    /// Orders that it opens for one question while answers are refuted.
+    pub attempts_max: u32,
+    /// Seeds the choice among providers.
+    pub choice_seed: u64,
+}
+
+impl Default for GatewayConfig {
+    fn default() -> Self {
+        Self {
+            fee_open: Amount(Amount::tokens(1).0 / 100),
+            fee_chosen: Amount(Amount::tokens(1).0 / 200),
+            agreements: 2,
+            answer_within_ms: 60_000,
+            attempts_max: 3,
+            choice_seed: 0,
+        }
+    }
+}
+
+/// What the gateway works with.
+pub struct Parts {
+    pub client: Arc<dyn LedgerClient>,
+    pub clock: Arc<dyn Clock>,
+    pub content: Arc<dyn Content>,
+    pub deliveries: Arc<dyn Deliveries>,
+    pub receipts: Arc<dyn Receipts>,
+    /// Models at hand: inputs that are too long for them are refused before anybody pays.
+    pub engines: BTreeMap<ModelId, Arc<dyn Engine>>,
+}
+
+/// How sure an answer is. (V-1)
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Its provider stands for it with its bond; nobody else has confirmed it yet.
+    None,
+    /// At least one other provider re-ran it and got the same bits.
+    Agreed,
+    /// Its challenge window passed.
+    Final,
+}
+
+impl Level {
+    /// The level of an order's standing solution.
+    pub fn of(order: &Order) -> Self {
+        match order.state {
+            OrderState::Claimed => Self::Final,
+            OrderState::Solved { .. } if !order.agreements.is_empty() => Self::Agreed,
+            _ => Self::None,
+        }
+    }
+}
+
+/// The lane that a client wishes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LaneWish {
+    /// A race; question and answer become public.
+    Open,
+    /// One provider, straight to the client.
+    Chosen,
+}
+
+/// A question.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ask {
+    /// Name of a registered model.
+    pub model: String,
+    pub lane: LaneWish,
+    pub input: ChatInput,
+    /// A sampling seed fixed by the client. (T-2)
+    pub seed: Option<u64>,
+    /// The level that the client waits for, at least.
+    pub wait: Level,
+}
+
+/// What happens while an answer comes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// The order is in a block, its fee escrowed.
+    Ordered { order: OrderId, provider: Option<Address>, fee: Amount },
+    /// Somebody answered; others look at it now.
+    Answered { provider: Address },
+    /// The answer was disputed: the network decides.
+    Contested { order: OrderId },
+    /// The answer was wrong, its provider slashed; the question is asked again.
+    Refuted { order: OrderId, provider: Option<Address> },
+    /// The next piece of the answer.
+    Text(String),
+}
+
+/// A verified answer.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub text: String,
+    pub finish_reason: Finish,
+    pub prompt_tokens: u32,
+    pub completion_tokens: u32,
+    pub order: Order,
+    pub model: Model,
+    pub provider: Address,
+    pub output: Cid,
+    pub agreed_by: Vec<Address>,
+    pub level: Level,
+    pub receipt: Receipt,
+    /// Where the receipt was saved.
+    pub receipt_place: String,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    #[error("the model `{0}` does not exist")]
+    UnknownModel(String),
+    #[error("the account cannot pay: {needed} ALTH are needed, {available} ALTH may be spent")]
+    InsufficientFunds { needed: Amount, available: Amount },
+    #[error("{message}")]
+    Refused { code: String, message: String },
+    #[error("no provider serves {0} at the moment")]
+    NoProvider(String),
+    #[error("nobody answered order {0} in time; its fee is refunded")]
+    NotAnswered(OrderId),
+    #[error("the answers of {0} orders were refuted; their fees are refunded")]
+    Refuted(u32),
+    #[error("order {0} is not settled yet: ask for it later")]
+    Unsettled(OrderId),
+    #[error("the delivery failed: {0}")]
+    Delivery(#[from] DeliveryError),
+    #[error("the provider delivered something else than it stated on the ledger")]
+    Dishonest,
+    #[error("the answer of order {order} cannot be used: {reason}")]
+    Unusable { order: OrderId, reason: String },
+    #[error(transparent)]
+    Content(#[from] ContentError),
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error(transparent)]
+    Send(SendError),
+    #[error("the receipt could not be saved: {0}")]
+    Receipt(#[from] std::io::Error),
+}
+
+impl From<SendError> for AskError {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::Ledger(LedgerError::InsufficientBalance { needed, free }) => {
+                Self::InsufficientFunds { needed, available: free }
+            }
+            SendError::Ledger(LedgerError::SpendLimit { needed, left }) => {
+                Self::InsufficientFunds { needed, available: left }
+            }
+            SendError::Client(error) => Self::Client(error),
+            error => Self::Send(error),
+        }
+    }
+}
+
+/// A gateway.
+pub struct Gateway {
+    config: GatewayConfig,
+    chain: ChainId,
+    network_key: String,
+    parts: Parts,
+    /// One sender per session key: two would fight over its nonce.
+    senders: Mutex<BTreeMap<althing_types::SessionPublicKey, Arc<Sender>>>,
+    choice: Mutex<StdRng>,
+}
+
+type ProgressSender = mpsc::UnboundedSender<Progress>;
+
+/// Nobody may be listening any more; the answer is completed all the same.
+fn tell(progress: &ProgressSender, what: Progress) {
+    let _ = progress.send(what);
+}
+
+impl Gateway {
+    /// A gateway on the network that `client` is connected to.
+    ///
+    /// # Errors
+    /// If the ledger cannot be reached.
+    pub async fn new(config: GatewayConfig, parts: Parts) -> Result<Self, ClientError> {
+        let status = parts.client.status().await?;
+        let choice = Mutex::new(StdRng::seed_from_u64(config.choice_seed));
+        let (chain, network_key) = (status.chain, status.network_key);
+        Ok(Self { config, chain, network_key, parts, senders: Mutex::default(), choice })
+    }
+
+    /// The ledger.
+    pub fn client(&self) -> &Arc<dyn LedgerClient> {
+        &self.parts.client
+    }
+
+    /// The kept receipts.
+    pub fn receipts(&self) -> &Arc<dyn Receipts> {
+        &self.parts.receipts
+    }
+
+    fn sender(&self, key: &ApiKey) -> Arc<Sender> {
+        let signer = key.signer();
+        let sender = || {
+            let (client, clock) = (self.parts.client.clone(), self.parts.clock.clone());
+            Arc::new(Sender::new(client, clock, Arc::new(signer.clone()), self.chain))
+        };
+        self.senders.lock().entry(signer.key.public()).or_insert_with(sender).clone()
+    }
+
+    /// Answers a question, telling `progress` what happens. Ends in bounded time, whatever others do.
+    ///
+    /// # Errors
+    /// Why there is no answer; what was not earned is refunded by the ledger.
+    pub async fn ask(&self, key: &ApiKey, ask: &Ask, progress: &ProgressSender) -> Result<Answer, AskError> {
+        let model = match self.parts.client.model(&ask.model).await {
+            Err(ClientError::NotFound(_)) => return Err(AskError::UnknownModel(ask.model.clone())),
+            other => other?,
+        };
+        let input = ask.input.to_bytes();
+        if let Some((tokens, context)) = self.parts.engines.get(&model.id).and_then(|engine| engine.measure(&input))
+            && tokens >= context
+        {
+            let message = format!(
+                "This model's maximum context length is {context} tokens. However, your messages resulted in {tokens} tokens. Please reduce the length of the messages."
+            );
+            return Err(AskError::Refused { code: "context_length_exceeded".into(), message });
+        }
+        let params = self.parts.client.params().await?;
+        match ask.lane {
+            LaneWish::Open => self.ask_open(key, ask, &model, input, &params, progress).await,
+            LaneWish::Chosen => self.ask_chosen(key, ask, &model, input, &params, progress).await,
+        }
+    }
+
+    /// Refuses before anything is signed what the account cannot pay.
+    async fn check_funds(&self, key: &ApiKey, fee: Amount) -> Result<(), AskError> {
+        let account = self.parts.client.account(key.account).await?;
+        let session = self.parts.client.session_key(key.account, key.pair().public()).await?;
+        let available = account.account.free.min(session.spend_left);
+        if available < fee {
+            return Err(AskError::InsufficientFunds { needed: fee, available });
+        }
+        Ok(())
+    }
+
+    async fn submit(&self, key: &ApiKey, order: OrderSubmit) -> Result<OrderId, AskError> {
+        self.check_funds(key, order.fee).await?;
+        let included = self.sender(key).send(Call::OrderSubmit(order)).await?;
+        let unreachable = || ClientError::Unreachable { node: "the node".into(), reason: "the receipt names no order".into() };
+        Ok(included.receipt.order.ok_or_else(unreachable)?)
+    }
+
+    fn order_of(&self, ask: &Ask, model: &Model, fee: Amount, lane: Lane, input: Input, agreements: u8) -> OrderSubmit {
+        let fee = Amount(model.fee.0.saturating_add(fee.0));
+        OrderSubmit {
+            model: model.id,
+            input,
+            fee,
+            max_total: fee,
+            lane,
+            deadline_ms: self.parts.clock.now_ms() + self.config.answer_within_ms,
+            seed: ask.seed,
+            agreements,
+            parent: None,
+        }
+    }
+
+    // ---- open lane ----
+
+    async fn ask_open(
+        &self,
+        key: &ApiKey,
+        ask: &Ask,
+        model: &Model,
+        input: Vec<u8>,
+        params: &Params,
+        progress: &ProgressSender,
+    ) -> Result<Answer, AskError> {
+        let agreements = self.config.agreements.min(params.agreements_wanted_max);
+        for _ in 0..self.config.attempts_max {
+            let order_input = if input.len() <= INLINE_INPUT_BYTES_MAX {
+                Input::Inline { bytes: input.clone() }
+            } else {
+                Input::Content { cid: self.parts.content.put(&input).await?, size: input.len() as u64 }
+            };
+            let submit = self.order_of(ask, model, self.config.fee_open, Lane::Open, order_input, agreements);
+            let (fee, deadline_ms) = (submit.fee, submit.deadline_ms);
+            let id = self.submit(key, submit).await?;
+            tell(progress, Progress::Ordered { order: id, provider: None, fee });
+            let order = self.wait_open(id, ask.wait, deadline_ms, params, progress).await?;
+            match order.state {
+                OrderState::Refunded { reason: RefundReason::Refuted | RefundReason::Voided } => {
+                    let provider = self.parts.client.case(id).await.ok().map(|case| case.solver);
+                    tell(progress, Progress::Refuted { order: id, provider });
+                }
+                OrderState::Refunded { .. } => return Err(AskError::NotAnswered(id)),
+                _ => {
+                    let output = self.fetch_output(&order).await?;
+                    let answer = self.finish(order, model, input, output, None).await?;
+                    tell(progress, Progress::Text(answer.text.clone()));
+                    return Ok(answer);
+                }
+            }
+        }
+        Err(AskError::Refuted(self.config.attempts_max))
+    }
+
+    /// Waits until the order is as sure as `level`, or over.
+    async fn wait_open(
+        &self,
+        id: OrderId,
+        level: Level,
+        deadline_ms: u64,
+        params: &Params,
+        progress: &ProgressSender,
+    ) -> Result<Order, AskError> {
+        // Each dispute can bring another answer with another window; there are three at most.
+        let round_ms = params.challenge_window_ms + params.voting_period_ms;
+        let until_ms = deadline_ms + 4 * round_ms;
+        let told = Mutex::new((false, false));
+        let order = order_until(&*self.parts.client, &*self.parts.clock, id, until_ms, |order| {
+            let mut told = told.lock();
+            match (&order.state, order.solutions.first()) {
+                (OrderState::Solved { .. }, Some(solution)) if !told.0 => {
+                    told.0 = true;
+                    tell(progress, Progress::Answered { provider: solution.provider });
+                }
+                (OrderState::Contested { .. }, _) if !told.1 => {
+                    told.1 = true;
+                    tell(progress, Progress::Contested { order: order.id });
+                }
+                _ => {}
+            }
+            let solved = matches!(order.state, OrderState::Solved { .. });
+            order.state.is_final() || (solved && Level::of(order) >= level)
+        })
+        .await?;
+        if order.state.is_final() || Level::of(&order) >= level {
+            return Ok(order);
+        }
+        Err(AskError::Unsettled(id))
+    }
+
+    /// The output of a solved order, from its solver or whoever agreed.
+    async fn fetch_output(&self, order: &Order) -> Result<Vec<u8>, AskError> {
+        let unusable = |reason: &str| AskError::Unusable { order: order.id, reason: reason.into() };
+        let solution = order.solutions.first().ok_or_else(|| unusable("no solution stands"))?;
+        let mut sources = Vec::new();
+        for provider in std::iter::once(solution.provider).chain(order.agreements.iter().map(|a| a.provider)) {
+            if let Ok(Provider { endpoint, .. }) = self.parts.client.provider(provider).await
+                && !endpoint.is_empty()
+            {
+                sources.push(endpoint);
+            }
+        }
+        if solution.output_size > OUTPUT_BYTES_MAX {
+            return Err(unusable("the output is too large"));
+        }
+        Ok(self.parts.content.get(&solution.output, solution.output_size, &sources).await?)
+    }
+
+    // ---- chosen lane ----
+
+    async fn ask_chosen(
+        &self,
+        key: &ApiKey,
+        ask: &Ask,
+        model: &Model,
+        input: Vec<u8>,
+        params: &Params,
+        progress: &ProgressSender,
+    ) -> Result<Answer, AskError> {
+        let now_ms = self.parts.clock.now_ms();
+        let mut providers = self.parts.client.providers().await?;
+        providers.retain(|provider| {
+            provider.models.contains(&model.id)
+                && !provider.endpoint.is_empty()
+                && provider.jailed_until_ms <= now_ms
+                && provider.bond.saturating_sub(provider.reserved) >= params.bond_min
+                && provider.account != key.account
+        });
+        providers.shuffle(&mut *self.choice.lock());
+        let mut last = AskError::NoProvider(model.name.clone());
+        for provider in providers.into_iter().take(PROVIDERS_TRIED_MAX) {
+            let mut began = false;
+            match self.ask_provider(key, ask, model, &input, &provider, progress, &mut began).await {
+                Err(error @ (AskError::Delivery(_) | AskError::Dishonest)) if !began => {
+                    tracing::warn!(provider = %provider.account, %error, "trying another provider");
+                    last = error;
+                }
+                // The ledger refuses a provider that became unfit a moment ago.
+                Err(AskError::Send(SendError::Ledger(error))) if !began => last = AskError::Send(SendError::Ledger(error)),
+                other => return other,
+            }
+        }
+        Err(last)
+    }
+
+    #[allow(clippy::too_many_arguments)] // one request's data flow, used once
+    async fn ask_provider(
+        &self,
+        key: &ApiKey,
+        ask: &Ask,
+        model: &Model,
+        input: &[u8],
+        provider: &Provider,
+        progress: &ProgressSender,
+        began: &mut bool,
+    ) -> Result<Answer, AskError> {
+        // On the ledger stands only the input's CID; the input goes to the provider alone.
+        let order_input = Input::Content { cid: file_cid(input), size: input.len() as u64 };
+        let lane = Lane::Chosen { provider: provider.account };
+        let submit = self.order_of(ask, model, self.config.fee_chosen, lane, order_input, 0);
+        let fee = submit.fee;
+        let id = self.submit(key, submit).await?;
+        let now_ms = self.parts.clock.now_ms();
+        let request = DeliveryRequest::sign(&key.pair(), &self.chain, &id, now_ms, input.to_vec());
+        let mut frames = self.parts.deliveries.open(&provider.endpoint, id, request).await?;
+        tell(progress, Progress::Ordered { order: id, provider: Some(provider.account), fee });
+        let mut transcript = Transcript::new(self.chain, id, provider.account);
+        let mut key_known = None;
+        let mut text = String::new();
+        loop {
+            let frame = frames.next().await.ok_or_else(|| DeliveryError::Broken("it ended early".into()))??;
+            transcript.verify(&frame).map_err(|_| AskError::Dishonest)?;
+            if key_known != Some(frame.key) {
+                // Whose key it is, the ledger says.
+                match self.parts.client.session_key(provider.account, frame.key).await {
+                    Ok(_) if key_known.is_none() => key_known = Some(frame.key),
+                    Ok(_) | Err(ClientError::NotFound(_)) => return Err(AskError::Dishonest),
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            match frame.frame {
+                Frame::Text { text: piece } => {
+                    *began = true;
+                    text.push_str(&piece);
+                    tell(progress, Progress::Text(piece));
+                }
+                Frame::Failed { message } => return Err(DeliveryError::Refused(message).into()),
+                Frame::Done { output, output_bytes } => {
+                    let delivery = Delivery {
+                        provider_key: frame.key,
+                        transcript: transcript.hash(),
+                        signature: frame.signature,
+                    };
+                    let until_ms = self.parts.clock.now_ms() + COMPLETION_WAIT_MS;
+                    let (client, clock) = (&*self.parts.client, &*self.parts.clock);
+                    let wait = ask.wait;
+                    let params = self.parts.client.params().await?;
+                    let order = if wait == Level::Final {
+                        let until_ms = until_ms + params.challenge_window_ms + params.voting_period_ms;
+                        order_until(client, clock, id, until_ms, |order| order.state.is_final()).await?
+                    } else {
+                        order_until(client, clock, id, until_ms, |order| !order.solutions.is_empty()).await?
+                    };
+                    let stated = order.solutions.first().is_some_and(|solution| solution.output == output);
+                    if !stated || file_cid(&output_bytes) != output {
+                        return Err(AskError::Dishonest);
+                    }
+                    let answer = self.finish(order, model, input.to_vec(), output_bytes, Some(delivery)).await?;
+                    // What was streamed and what is bound by the ledger are the same words.
+                    if answer.text != text {
+                        return Err(AskError::Dishonest);
+                    }
+                    return Ok(answer);
+                }
+            }
+        }
+    }
+
+    // ---- both lanes ----
+
+    /// Reads the output and makes the receipt. (V-2)
+    async fn finish(
+        &self,
+        order: Order,
+        model: &Model,
+        input: Vec<u8>,
+        output_bytes: Vec<u8>,
+        delivery: Option<Delivery>,
+    ) -> Result<Answer, AskError> {
+        let unusable = |reason: String| AskError::Unusable { order: order.id, reason };
+        let proof = self.parts.client.order_proof(order.id).await?;
+        let Some(solution) = proof.order.solutions.first() else {
+            return Err(unusable("its solution does not stand any more".into()));
+        };
+        let (provider, output) = (solution.provider, solution.output);
+        let order = proof.order.clone();
+        let receipt = Receipt {
+            version: 1,
+            network_key: self.network_key.clone(),
+            chain: self.chain,
+            proof,
+            model: model.clone(),
+            input,
+            output: output_bytes,
+            delivery,
+        };
+        let receipt_place = self.parts.receipts.keep(&receipt)?;
+        match ChatOutput::parse(&receipt.output) {
+            Ok(ChatOutput::Answer { text, finish_reason, prompt_tokens, completion_tokens }) => Ok(Answer {
+                text,
+                finish_reason,
+                prompt_tokens,
+                completion_tokens,
+                provider,
+                output,
+                agreed_by: order.agreements.iter().map(|agreement| agreement.provider).collect(),
+                level: Level::of(&order),
+                model: model.clone(),
+                order,
+                receipt,
+                receipt_place,
+            }),
+            Ok(ChatOutput::Refusal { error }) => Err(AskError::Refused { code: error.code, message: error.message }),
+            Err(error) => Err(AskError::Unusable { order: order.id, reason: format!("it is not a chat output: {error}") }),
+        }
+    }
+}

@@ -1,0 +1,441 @@
+//! Requests, answers and errors as OpenAI's clients expect them.
+
+use crate::ask::{Answer, Ask, AskError, LaneWish, Level};
+use althing_runtime::{ChatInput, ChatMessage, Role, chat::Finish};
+use althing_sdk::{ClientError, SendError};
+use althing_types::{Address, Amount, Cid, Model, OrderId, object::SEED_MODULUS};
+use axum::{
+    Json,
+    http::{HeaderName, HeaderValue, StatusCode},
+    response::{IntoResponse, Response},
+};
+use serde::{Deserialize, Serialize};
+
+/// Ends a model name that asks for the open lane.
+pub const OPEN_SUFFIX: &str = ":open";
+
+/// An error in OpenAI's form.
+#[derive(Clone, Debug)]
+pub struct ApiError {
+    pub status: StatusCode,
+    pub kind: &'static str,
+    pub code: String,
+    pub message: String,
+    pub param: Option<String>,
+}
+
+impl ApiError {
+    fn new(status: StatusCode, kind: &'static str, code: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { status, kind, code: code.into(), message: message.into(), param: None }
+    }
+
+    /// A request that can never work.
+    pub fn invalid(param: &str, message: impl Into<String>) -> Self {
+        let error = Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", "invalid_value", message);
+        Self { param: Some(param.into()), ..error }
+    }
+
+    /// No key, or one that nobody gave out.
+    pub fn unauthorised() -> Self {
+        let message = "Incorrect API key provided. `althing key create` makes one; `althing dev` prints its own.";
+        Self::new(StatusCode::UNAUTHORIZED, "invalid_request_error", "invalid_api_key", message)
+    }
+
+    /// Something that is not there.
+    pub fn not_found(what: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "invalid_request_error", "not_found", what)
+    }
+
+    /// A model that is not registered.
+    pub fn model_not_found(name: &str) -> Self {
+        let message = format!("The model `{name}` does not exist. GET /v1/models lists those that do.");
+        let error = Self::new(StatusCode::NOT_FOUND, "invalid_request_error", "model_not_found", message);
+        Self { param: Some("model".into()), ..error }
+    }
+
+    /// The body, as in answers and in streams.
+    pub fn body(&self) -> serde_json::Value {
+        serde_json::json!({"error": {
+            "message": self.message, "type": self.kind, "param": self.param, "code": self.code,
+        }})
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(self.body())).into_response();
+        // OpenAI's clients repeat 409, 429 and 5xx unless told otherwise: another order would be paid
+        // for again, and funds do not appear by asking.
+        if self.status != StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(HeaderName::from_static("x-should-retry"), HeaderValue::from_static("false"));
+        }
+        response
+    }
+}
+
+impl From<&AskError> for ApiError {
+    fn from(error: &AskError) -> Self {
+        let message = error.to_string();
+        let server = |status, code: &str| Self::new(status, "server_error", code, message.clone());
+        match error {
+            AskError::UnknownModel(name) => Self::model_not_found(name),
+            AskError::InsufficientFunds { .. } => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "insufficient_quota", "insufficient_quota", message)
+            }
+            AskError::Refused { code, .. } => {
+                let error = Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", code.clone(), message);
+                Self { param: Some("messages".into()), ..error }
+            }
+            AskError::NoProvider(_) => server(StatusCode::SERVICE_UNAVAILABLE, "no_provider"),
+            AskError::NotAnswered(_) => server(StatusCode::GATEWAY_TIMEOUT, "not_answered"),
+            AskError::Unsettled(_) => server(StatusCode::GATEWAY_TIMEOUT, "not_settled"),
+            AskError::Refuted(_) => server(StatusCode::BAD_GATEWAY, "answer_refuted"),
+            AskError::Delivery(_) | AskError::Dishonest | AskError::Unusable { .. } | AskError::Content(_) => {
+                server(StatusCode::BAD_GATEWAY, "delivery_failed")
+            }
+            AskError::Client(ClientError::NotFound(_)) => Self::unauthorised(),
+            AskError::Client(ClientError::Refused { .. }) | AskError::Send(SendError::Ledger(_)) => {
+                Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", "refused_by_ledger", message)
+            }
+            AskError::Client(ClientError::Unreachable { .. }) | AskError::Send(_) => {
+                server(StatusCode::SERVICE_UNAVAILABLE, "ledger_unreachable")
+            }
+            AskError::Receipt(_) => server(StatusCode::INTERNAL_SERVER_ERROR, "receipt_not_saved"),
+        }
+    }
+}
+
+/// `POST /v1/chat/completions`. Fields that only label a request are accepted and ignored; fields
+/// that would change the answer and are not supported are refused.
+#[derive(Debug, Deserialize)]
+pub struct ChatRequest {
+    pub model: String,
+    pub messages: Vec<RequestMessage>,
+    #[serde(default)]
+    pub stream: bool,
+    pub stream_options: Option<StreamOptions>,
+    pub max_tokens: Option<u32>,
+    pub max_completion_tokens: Option<u32>,
+    pub temperature: Option<f32>,
+    pub top_p: Option<f32>,
+    pub seed: Option<i64>,
+    pub stop: Option<Stop>,
+    pub n: Option<u32>,
+    /// Ours: `none`, `agreed` or `final`. (V-1)
+    pub wait: Option<Level>,
+    pub tools: Option<serde_json::Value>,
+    pub functions: Option<serde_json::Value>,
+    pub response_format: Option<serde_json::Value>,
+    pub logprobs: Option<bool>,
+    pub logit_bias: Option<serde_json::Value>,
+    pub frequency_penalty: Option<f32>,
+    pub presence_penalty: Option<f32>,
+    pub audio: Option<serde_json::Value>,
+}
+
+/// Options of a stream.
+#[derive(Debug, Default, Deserialize)]
+pub struct StreamOptions {
+    #[serde(default)]
+    pub include_usage: bool,
+}
+
+/// One or many texts.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Stop {
+    One(String),
+    Many(Vec<String>),
+}
+
+/// A message of a request.
+#[derive(Debug, Deserialize)]
+pub struct RequestMessage {
+    pub role: String,
+    pub content: Option<MessageContent>,
+}
+
+/// A message's content: text, or parts of it.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub enum MessageContent {
+    Text(String),
+    Parts(Vec<ContentPart>),
+}
+
+/// One part of a message.
+#[derive(Debug, Deserialize)]
+pub struct ContentPart {
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub text: Option<String>,
+}
+
+impl ChatRequest {
+    /// The question that the request asks.
+    ///
+    /// # Errors
+    /// [`ApiError`] with the parameter that cannot be served.
+    pub fn to_ask(&self) -> Result<Ask, ApiError> {
+        let empty = |value: &Option<serde_json::Value>| {
+            value.as_ref().is_none_or(|v| v.is_null() || v.as_array().is_some_and(Vec::is_empty))
+        };
+        let plain_text = |value: &serde_json::Value| value.is_null() || value["type"] == "text";
+        for (param, fine) in [
+            ("n", self.n.is_none_or(|n| n == 1)),
+            ("tools", empty(&self.tools)),
+            ("functions", empty(&self.functions)),
+            ("audio", empty(&self.audio)),
+            ("response_format", self.response_format.as_ref().is_none_or(plain_text)),
+            ("logprobs", self.logprobs != Some(true)),
+            ("logit_bias", self.logit_bias.as_ref().is_none_or(|v| v.as_object().is_none_or(serde_json::Map::is_empty))),
+            ("frequency_penalty", self.frequency_penalty.is_none_or(|p| p == 0.0)),
+            ("presence_penalty", self.presence_penalty.is_none_or(|p| p == 0.0)),
+        ] {
+            if !fine {
+                return Err(ApiError::invalid(param, format!("`{param}` is not supported by this network's chat models")));
+            }
+        }
+        if self.messages.is_empty() {
+            return Err(ApiError::invalid("messages", "there is no message"));
+        }
+        let messages = self.messages.iter().map(message).collect::<Result<_, _>>()?;
+        let stop = match &self.stop {
+            None => Vec::new(),
+            Some(Stop::One(stop)) => vec![stop.clone()],
+            Some(Stop::Many(stops)) => stops.clone(),
+        };
+        if stop.len() > 4 || stop.iter().any(|stop| stop.len() > 256) {
+            return Err(ApiError::invalid("stop", "at most 4 texts of at most 256 bytes"));
+        }
+        let range = |param, value: Option<f32>, fine: fn(f32) -> bool, what| match value {
+            Some(value) if !fine(value) => Err(ApiError::invalid(param, format!("{value} is not {what}"))),
+            value => Ok(value),
+        };
+        let max_tokens = self.max_completion_tokens.or(self.max_tokens);
+        if max_tokens == Some(0) {
+            return Err(ApiError::invalid("max_tokens", "at least 1"));
+        }
+        let (model, lane) = match self.model.strip_suffix(OPEN_SUFFIX) {
+            Some(model) => (model, LaneWish::Open),
+            None => (self.model.as_str(), LaneWish::Chosen),
+        };
+        let seed = match self.seed {
+            None => None,
+            // Any integer is a seed to OpenAI's clients.
+            Some(seed) => Some(u64::from_ne_bytes(seed.to_ne_bytes()) % SEED_MODULUS),
+        };
+        Ok(Ask {
+            model: model.into(),
+            lane,
+            input: ChatInput {
+                messages,
+                max_tokens,
+                temperature: range("temperature", self.temperature, |t| (0.0..=2.0).contains(&t), "between 0 and 2")?,
+                top_p: range("top_p", self.top_p, |p| p > 0.0 && p <= 1.0, "above 0 and up to 1")?,
+                stop,
+            },
+            seed,
+            wait: self.wait.unwrap_or(match lane {
+                LaneWish::Open => Level::Agreed,
+                LaneWish::Chosen => Level::None,
+            }),
+        })
+    }
+}
+
+fn message(message: &RequestMessage) -> Result<ChatMessage, ApiError> {
+    let role = match message.role.as_str() {
+        "system" | "developer" => Role::System,
+        "user" => Role::User,
+        "assistant" => Role::Assistant,
+        other => return Err(ApiError::invalid("messages", format!("messages of role {other:?} are not supported"))),
+    };
+    let content = match &message.content {
+        Some(MessageContent::Text(text)) => text.clone(),
+        Some(MessageContent::Parts(parts)) => {
+            let texts = parts.iter().map(|part| match (part.kind.as_str(), &part.text) {
+                ("text", Some(text)) => Ok(text.as_str()),
+                (kind, _) => Err(ApiError::invalid("messages", format!("content of type {kind:?} is not supported"))),
+            });
+            texts.collect::<Result<String, _>>()?
+        }
+        None => String::new(),
+    };
+    Ok(ChatMessage { role, content })
+}
+
+/// What the network adds to an answer.
+#[derive(Clone, Debug, Serialize)]
+pub struct Provenance {
+    pub order: OrderId,
+    pub model: String,
+    pub provider: Address,
+    pub fee: Amount,
+    pub seed: Option<u64>,
+    pub output_cid: Cid,
+    pub verification: Level,
+    pub agreed_by: Vec<Address>,
+    /// Path of the receipt on this gateway.
+    pub receipt: String,
+}
+
+impl Provenance {
+    /// Of an answer.
+    pub fn of(answer: &Answer) -> Self {
+        Self {
+            order: answer.order.id,
+            model: answer.model.name.clone(),
+            provider: answer.provider,
+            fee: answer.order.fee,
+            seed: answer.order.seed,
+            output_cid: answer.output,
+            verification: answer.level,
+            agreed_by: answer.agreed_by.clone(),
+            receipt: receipt_path(&answer.order.id),
+        }
+    }
+}
+
+/// Where a receipt is served.
+pub fn receipt_path(order: &OrderId) -> String {
+    format!("/v1/receipts/{order}")
+}
+
+fn finish_text(finish: Finish) -> &'static str {
+    match finish {
+        Finish::Stop => "stop",
+        Finish::Length => "length",
+    }
+}
+
+fn usage(answer: &Answer) -> serde_json::Value {
+    serde_json::json!({
+        "prompt_tokens": answer.prompt_tokens,
+        "completion_tokens": answer.completion_tokens,
+        "total_tokens": u64::from(answer.prompt_tokens) + u64::from(answer.completion_tokens),
+    })
+}
+
+/// A whole answer.
+pub fn completion(id: &str, created_s: u64, model: &str, answer: &Answer) -> serde_json::Value {
+    serde_json::json!({
+        "id": id,
+        "object": "chat.completion",
+        "created": created_s,
+        "model": model,
+        "choices": [{
+            "index": 0,
+            "message": {"role": "assistant", "content": answer.text, "refusal": null},
+            "logprobs": null,
+            "finish_reason": finish_text(answer.finish_reason),
+        }],
+        "usage": usage(answer),
+        "althing": Provenance::of(answer),
+    })
+}
+
+/// The chunks of one stream.
+pub struct Chunks<'a> {
+    pub id: &'a str,
+    pub created_s: u64,
+    pub model: &'a str,
+}
+
+impl Chunks<'_> {
+    fn chunk(&self, choices: serde_json::Value) -> serde_json::Value {
+        serde_json::json!({
+            "id": self.id, "object": "chat.completion.chunk", "created": self.created_s, "model": self.model,
+            "choices": choices,
+        })
+    }
+
+    /// The first chunk: who speaks.
+    pub fn first(&self) -> serde_json::Value {
+        self.chunk(serde_json::json!([{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": null}]))
+    }
+
+    /// A piece of the answer.
+    pub fn text(&self, text: &str) -> serde_json::Value {
+        self.chunk(serde_json::json!([{"index": 0, "delta": {"content": text}, "finish_reason": null}]))
+    }
+
+    /// The last chunk, with what the network adds.
+    pub fn last(&self, answer: &Answer) -> serde_json::Value {
+        let finish = finish_text(answer.finish_reason);
+        let mut chunk = self.chunk(serde_json::json!([{"index": 0, "delta": {}, "finish_reason": finish}]));
+        chunk["althing"] = serde_json::to_value(Provenance::of(answer)).unwrap_or_default();
+        chunk
+    }
+
+    /// The chunk that `stream_options.include_usage` asks for.
+    pub fn usage(&self, answer: &Answer) -> serde_json::Value {
+        let mut chunk = self.chunk(serde_json::json!([]));
+        chunk["usage"] = usage(answer);
+        chunk
+    }
+}
+
+/// The names under which a model is listed: one for each lane.
+pub fn listed(model: &Model, created_s: u64) -> Vec<serde_json::Value> {
+    let entry = |id: String| serde_json::json!({"id": id, "object": "model", "created": created_s, "owned_by": model.owner});
+    let mut names = vec![entry(model.name.clone())];
+    if model.verification == althing_types::Verification::Exact {
+        names.push(entry(format!("{}{OPEN_SUFFIX}", model.name)));
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(change: serde_json::Value) -> Result<Ask, ApiError> {
+        let mut body = serde_json::json!({"model": "m", "messages": [{"role": "user", "content": "hi"}]});
+        body.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        serde_json::from_value::<ChatRequest>(body).unwrap().to_ask()
+    }
+
+    #[test]
+    fn the_model_name_picks_the_lane() {
+        let ask = request(serde_json::json!({})).unwrap();
+        assert_eq!((ask.lane, ask.wait, ask.model.as_str()), (LaneWish::Chosen, Level::None, "m"));
+        let ask = request(serde_json::json!({"model": "m:open"})).unwrap();
+        assert_eq!((ask.lane, ask.wait, ask.model.as_str()), (LaneWish::Open, Level::Agreed, "m"));
+        assert_eq!(request(serde_json::json!({"wait": "final"})).unwrap().wait, Level::Final);
+    }
+
+    #[test]
+    fn what_would_change_the_answer_and_is_not_supported_is_refused() {
+        for (change, param) in [
+            (serde_json::json!({"n": 2}), "n"),
+            (serde_json::json!({"tools": [{"type": "function"}]}), "tools"),
+            (serde_json::json!({"response_format": {"type": "json_object"}}), "response_format"),
+            (serde_json::json!({"logprobs": true}), "logprobs"),
+            (serde_json::json!({"presence_penalty": 1.0}), "presence_penalty"),
+            (serde_json::json!({"temperature": 3.0}), "temperature"),
+            (serde_json::json!({"top_p": 0.0}), "top_p"),
+            (serde_json::json!({"messages": []}), "messages"),
+            (serde_json::json!({"messages": [{"role": "tool", "content": "x"}]}), "messages"),
+            (serde_json::json!({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}), "messages"),
+            (serde_json::json!({"max_tokens": 0}), "max_tokens"),
+            (serde_json::json!({"stop": ["a", "b", "c", "d", "e"]}), "stop"),
+        ] {
+            let error = request(change).unwrap_err();
+            assert_eq!((error.status, error.param.as_deref()), (StatusCode::BAD_REQUEST, Some(param)));
+        }
+    }
+
+    #[test]
+    fn what_does_not_matter_is_accepted() {
+        let ask = request(serde_json::json!({
+            "user": "me", "metadata": {"a": "b"}, "store": false, "n": 1, "tools": [], "stop": "x", "seed": -1,
+            "response_format": {"type": "text"}, "max_completion_tokens": 7, "max_tokens": 9,
+            "messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}],
+        }))
+        .unwrap();
+        assert_eq!(ask.input.messages[0].content, "ab");
+        assert_eq!(ask.input.max_tokens, Some(7));
+        assert!(ask.seed.unwrap() < SEED_MODULUS);
+    }
+}
