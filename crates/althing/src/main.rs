@@ -1,1 +1,37 @@
-fn main() {}
+//! The one binary of the Althing network.
+
+mod bench;
+mod cli;
+mod commands;
+mod dev;
+mod home;
+mod output;
+mod roles;
+mod shipped;
+
+use clap::Parser as _;
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    let default = if cli.verbose { "info,althing=debug" } else { "warn,commonware_consensus=error,commonware_p2p=error" };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("ALTHING_LOG").unwrap_or_else(|_| default.into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(commands::run(cli)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", output::chain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -14,7 +14,7 @@ use crate::{
 use commonware_cryptography::Signer as _;
 use commonware_p2p::simulated;
 use commonware_runtime::{
-    Clock as _, Handle, Runner as _, Spawner as _, Supervisor as _,
+    Clock as _, Handle, Spawner as _, Supervisor as _,
     deterministic::{self, Checkpoint, Context},
 };
 use commonware_utils::{NZUsize, Probability};

@@ -11,7 +11,6 @@ use althing_sdk::{
     ClientError, Clock, Content, ContentError, LedgerClient, Receipt, SendError, Sender,
     delivery::{DeliveryRequest, Frame, Transcript},
     order_until,
-    receipt::Delivery,
 };
 use althing_types::{
     Address, Amount, Call, ChainId, Cid, Input, Lane, LedgerError, Model, ModelId, Order, OrderId, OrderState, Params,
@@ -337,7 +336,7 @@ impl Gateway {
                 OrderState::Refunded { .. } => return Err(AskError::NotAnswered(id)),
                 _ => {
                     let output = self.fetch_output(&order).await?;
-                    let answer = self.finish(order, model, input, output, None).await?;
+                    let answer = self.finish(order, model, input, output).await?;
                     tell(progress, Progress::Text(answer.text.clone()));
                     return Ok(answer);
                 }
@@ -480,11 +479,6 @@ impl Gateway {
                 }
                 Frame::Failed { message } => return Err(DeliveryError::Refused(message).into()),
                 Frame::Done { output, output_bytes } => {
-                    let delivery = Delivery {
-                        provider_key: frame.key,
-                        transcript: transcript.hash(),
-                        signature: frame.signature,
-                    };
                     let until_ms = self.parts.clock.now_ms() + COMPLETION_WAIT_MS;
                     let (client, clock) = (&*self.parts.client, &*self.parts.clock);
                     let wait = ask.wait;
@@ -499,7 +493,7 @@ impl Gateway {
                     if !stated || file_cid(&output_bytes) != output {
                         return Err(AskError::Dishonest);
                     }
-                    let answer = self.finish(order, model, input.to_vec(), output_bytes, Some(delivery)).await?;
+                    let answer = self.finish(order, model, input.to_vec(), output_bytes).await?;
                     // What was streamed and what is bound by the ledger are the same words.
                     if answer.text != text {
                         return Err(AskError::Dishonest);
@@ -519,7 +513,6 @@ impl Gateway {
         model: &Model,
         input: Vec<u8>,
         output_bytes: Vec<u8>,
-        delivery: Option<Delivery>,
     ) -> Result<Answer, AskError> {
         let unusable = |reason: String| AskError::Unusable { order: order.id, reason };
         let proof = self.parts.client.order_proof(order.id).await?;
@@ -533,10 +526,8 @@ impl Gateway {
             network_key: self.network_key.clone(),
             chain: self.chain,
             proof,
-            model: model.clone(),
             input,
             output: output_bytes,
-            delivery,
         };
         let receipt_place = self.parts.receipts.keep(&receipt)?;
         match ChatOutput::parse(&receipt.output) {

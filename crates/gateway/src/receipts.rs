@@ -43,7 +43,7 @@ impl Receipts for FileReceipts {
         let path = self.path(&receipt.proof.order.id);
         let new = path.with_extension("new");
         let mut file = std::fs::File::create(&new)?;
-        file.write_all(&serde_json::to_vec_pretty(receipt)?)?;
+        file.write_all(&receipt.to_bytes())?;
         file.sync_all()?;
         std::fs::rename(new, &path)?;
         Ok(path.display().to_string())
@@ -64,7 +64,7 @@ pub struct MemoryReceipts(Mutex<BTreeMap<OrderId, Vec<u8>>>);
 
 impl Receipts for MemoryReceipts {
     fn keep(&self, receipt: &Receipt) -> std::io::Result<String> {
-        self.0.lock().insert(receipt.proof.order.id, serde_json::to_vec(receipt)?);
+        self.0.lock().insert(receipt.proof.order.id, receipt.to_bytes());
         Ok("memory".into())
     }
     fn get(&self, order: &OrderId) -> std::io::Result<Option<Vec<u8>>> {

@@ -6,6 +6,7 @@
 mod client;
 mod http;
 mod machine;
+pub mod receipt;
 
 pub use client::NodeClient;
 pub use http::router;

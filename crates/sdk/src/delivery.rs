@@ -3,8 +3,7 @@
 //!
 //! Both directions are authenticated by session keys that the ledger knows; nothing in a stream is
 //! taken from anyone else. Each frame's signature covers the hash chain of all frames before it, so
-//! none can be dropped, swapped or added; the last one states the output, and its signature is kept
-//! in the receipt.
+//! none can be dropped, swapped or added; the last one states the output, as the ledger does.
 
 use crate::keys::{SessionKeyPair, verify_message};
 use althing_types::{Address, ChainId, Cid, Hash, OrderId, SessionPublicKey, encode, object::hex_bytes};
@@ -77,8 +76,8 @@ pub struct SignedFrame {
     pub signature: Vec<u8>,
 }
 
-/// What the signature of a stream's last frame states, for receipts: this provider key delivered
-/// `output` for `order` at the end of the stream with this transcript.
+/// What the signature of a stream's last frame states: `output` was delivered for `order` at the end
+/// of the stream with this transcript. Whoever keeps it can show it.
 pub fn delivery_message(chain: &ChainId, order: &OrderId, output: &Cid, transcript: &Hash) -> Hash {
     Hash::of(&[b"althing/delivery/v1", chain.as_bytes(), order.as_bytes(), &encode(output), transcript.as_bytes()])
 }

@@ -1,0 +1,427 @@
+//! The command line: noun, then verb. Data goes to stdout, the rest to stderr; `--json` where there
+//! is data.
+
+use althing_gateway::Level;
+use althing_types::{Address, Amount, OrderId, SessionPublicKey, call::Scope};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::{net::SocketAddr, path::PathBuf};
+
+/// An open network of AI work: anyone can offer, buy, verify and be paid for it.
+#[derive(Debug, Parser)]
+#[command(name = "althing", version, arg_required_else_help = true)]
+pub struct Cli {
+    /// Say more on stderr. ALTHING_LOG takes the usual filters, such as `debug`.
+    #[arg(long, short, global = true)]
+    pub verbose: bool,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start a whole network in one process, on this machine only, and ask it something.
+    Dev(DevArgs),
+    /// Make the directory of a new network: genesis, keys and settings of all its parts.
+    Init(InitArgs),
+    /// Run a coordinator, or ask one.
+    Node(NodeArgs),
+    /// Run a provider: serves models and is paid for it.
+    Provider(ProviderArgs),
+    /// Run a gateway: an OpenAI-compatible API.
+    Gateway(GatewayArgs),
+    /// Ask a gateway something.
+    Ask(AskArgs),
+    /// Make and inspect keys.
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Read accounts; bond and unbond.
+    #[command(subcommand)]
+    Account(AccountCommand),
+    /// Send tokens to another account. Transfers are public.
+    Transfer(TransferArgs),
+    /// List, inspect and register models.
+    #[command(subcommand)]
+    Model(ModelCommand),
+    /// List, inspect and cancel orders.
+    #[command(subcommand)]
+    Order(OrderCommand),
+    /// List and inspect disputes; contest an answer.
+    #[command(subcommand)]
+    Dispute(DisputeCommand),
+    /// Check a receipt offline against the network's public key.
+    Verify(VerifyArgs),
+    /// Measure this machine.
+    #[command(subcommand)]
+    Bench(BenchCommand),
+}
+
+#[derive(Debug, Args)]
+pub struct DevArgs {
+    /// A question to ask as an open order. Questions in the open lane are public to the network.
+    #[arg(long)]
+    pub ask: Option<String>,
+    /// End after the answer instead of serving on.
+    #[arg(long)]
+    pub exit: bool,
+    /// Print the answer as one JSON object.
+    #[arg(long)]
+    pub json: bool,
+    /// Keep the network here and continue it at the next start. A new temporary directory if absent.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Coordinators, over loopback sockets if more than one. For new networks.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=16))]
+    pub coordinators: u32,
+    /// Providers. For new networks.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=20))]
+    pub providers: u32,
+    /// How many of the providers lie: they reveal garbage without running anything.
+    #[arg(long, default_value_t = 0)]
+    pub liars: u32,
+    /// Parameters of the ledger, a TOML file. For new networks.
+    #[arg(long, value_name = "FILE")]
+    pub profile: Option<PathBuf>,
+    /// Address of the OpenAI-compatible API. [default: 127.0.0.1:8700, any free port with --exit]
+    #[arg(long)]
+    pub listen: Option<SocketAddr>,
+    /// Address of the first coordinator's API. [default: 127.0.0.1:8701, any free port with --exit]
+    #[arg(long)]
+    pub listen_node: Option<SocketAddr>,
+    /// Once everything serves, write addresses and keys to this file as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub ready_json: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// Directory of the new network.
+    pub dir: PathBuf,
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=16))]
+    pub coordinators: u32,
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(0..=20))]
+    pub providers: u32,
+    /// The network's name.
+    #[arg(long, default_value = "althing")]
+    pub network: String,
+    /// Parameters of the ledger, a TOML file.
+    #[arg(long, value_name = "FILE")]
+    pub profile: Option<PathBuf>,
+    /// Use the profile's [dev] windows of seconds.
+    #[arg(long)]
+    pub dev_windows: bool,
+    /// First of the loopback ports in the settings: coordinators, from +20 their APIs, from +40
+    /// providers, +60 the gateway.
+    #[arg(long, default_value_t = 7700)]
+    pub port_base: u16,
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which node to ask.
+#[derive(Clone, Debug, Args)]
+pub struct NodeUrl {
+    /// Base URL of a node's API.
+    #[arg(long, env = "ALTHING_NODE", default_value = "http://127.0.0.1:8701")]
+    pub node: String,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Who signs.
+#[derive(Clone, Debug, Args)]
+pub struct Wallet {
+    /// The key file of the account that signs: `althing key new` makes one.
+    #[arg(long, env = "ALTHING_WALLET", value_name = "FILE")]
+    pub wallet: PathBuf,
+    #[command(flatten)]
+    pub node: NodeUrl,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct NodeArgs {
+    #[command(subcommand)]
+    pub command: Option<NodeCommand>,
+    /// The coordinator's home: a directory that `althing init` made.
+    #[arg(long, value_name = "DIR", required = true)]
+    pub home: Option<PathBuf>,
+    /// Threads of the consensus engine.
+    #[arg(long, default_value_t = 2)]
+    pub threads: usize,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum NodeCommand {
+    /// Where a node stands; with --height, what it has at that height.
+    Status {
+        /// Print the state root and the digest of this block.
+        #[arg(long)]
+        height: Option<u64>,
+        #[command(flatten)]
+        node: NodeUrl,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct ProviderArgs {
+    /// The provider's home: a directory that `althing init` made.
+    #[arg(long, value_name = "DIR")]
+    pub home: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct GatewayArgs {
+    /// The gateway's home: a directory that `althing init` made.
+    #[arg(long, value_name = "DIR")]
+    pub home: PathBuf,
+}
+
+/// How sure an answer must be.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Wait {
+    /// Take it as it comes.
+    None,
+    /// Another provider re-ran it and got the same bits.
+    Agreed,
+    /// Its challenge window passed.
+    Final,
+}
+
+impl From<Wait> for Level {
+    fn from(wait: Wait) -> Self {
+        match wait {
+            Wait::None => Self::None,
+            Wait::Agreed => Self::Agreed,
+            Wait::Final => Self::Final,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct AskArgs {
+    /// The question. With a model name that ends in :open, question and answer become public.
+    pub question: String,
+    /// `NAME` goes straight to one provider; `NAME:open` is a race with agreement.
+    #[arg(long, default_value = "tiny-stories")]
+    pub model: String,
+    /// Base URL of a gateway.
+    #[arg(long, env = "ALTHING_GATEWAY", default_value = "http://127.0.0.1:8700")]
+    pub gateway: String,
+    #[arg(long, env = "ALTHING_API_KEY", hide_env_values = true)]
+    pub api_key: String,
+    /// How sure the answer must be. [default: agreed in the open lane, none in the chosen one]
+    #[arg(long)]
+    pub wait: Option<Wait>,
+    /// A sampling seed, for an answer that can be had again.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Print the whole completion as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What a session key may do.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum KeyScope {
+    /// Everything except managing session keys.
+    All,
+    /// Submit and cancel orders.
+    Client,
+    /// Bond, serve, solve, agree, contest, vote.
+    Provider,
+}
+
+impl From<KeyScope> for Scope {
+    fn from(scope: KeyScope) -> Self {
+        match scope {
+            KeyScope::All => Self::All,
+            KeyScope::Client => Self::Client,
+            KeyScope::Provider => Self::Provider,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// Make an account: a new secret key in a file that only you may read.
+    New { file: PathBuf },
+    /// Print the address of an account's key file.
+    Show { file: PathBuf },
+    /// Make an API key for a gateway: a session key of your account with a spending limit.
+    Create {
+        /// The gateway's home, where the key is added; restart the gateway to use it.
+        #[arg(long, value_name = "DIR")]
+        home: PathBuf,
+        /// What the key may spend in all.
+        #[arg(long, default_value = "100")]
+        spend_limit: Amount,
+        /// Days until it expires.
+        #[arg(long, default_value_t = 90)]
+        days: u64,
+        #[command(flatten)]
+        wallet: Wallet,
+    },
+    /// Let an existing session key act for your account.
+    Add {
+        key: SessionPublicKey,
+        #[arg(long, value_enum, default_value = "client")]
+        scope: KeyScope,
+        #[arg(long, default_value = "100")]
+        spend_limit: Amount,
+        #[arg(long, default_value_t = 90)]
+        days: u64,
+        #[command(flatten)]
+        wallet: Wallet,
+    },
+    /// Stop a session key at once.
+    Revoke {
+        key: SessionPublicKey,
+        #[command(flatten)]
+        wallet: Wallet,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum AccountCommand {
+    /// Print balances and stake of an account.
+    Show {
+        address: Address,
+        #[command(flatten)]
+        node: NodeUrl,
+    },
+    /// Move free tokens into the provider bond.
+    Bond {
+        amount: Amount,
+        #[command(flatten)]
+        wallet: Wallet,
+    },
+    /// Start to release part of the bond.
+    Unbond {
+        amount: Amount,
+        #[command(flatten)]
+        wallet: Wallet,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct TransferArgs {
+    pub to: Address,
+    /// Tokens, such as 1.5.
+    pub amount: Amount,
+    #[command(flatten)]
+    pub wallet: Wallet,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ModelCommand {
+    /// List the registered models.
+    List {
+        #[command(flatten)]
+        node: NodeUrl,
+    },
+    /// Print a model, by name or id.
+    Show {
+        model: String,
+        #[command(flatten)]
+        node: NodeUrl,
+    },
+    /// Register a package under a name. Names, terms and packages are public.
+    Register {
+        name: String,
+        /// The package's directory; print its CID with `model cid`.
+        package: PathBuf,
+        /// The model's own fee of a run, in tokens.
+        #[arg(long, default_value = "0")]
+        fee: Amount,
+        /// Who gets the fee; your account if absent.
+        #[arg(long)]
+        payee: Option<Address>,
+        #[command(flatten)]
+        wallet: Wallet,
+    },
+    /// Print the CID of a package's directory, having loaded the model once.
+    Cid { package: PathBuf },
+    /// Put a package into the content of a provider's or gateway's home.
+    Import {
+        package: PathBuf,
+        #[arg(long, value_name = "DIR")]
+        home: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum OrderCommand {
+    /// List orders, newest first.
+    List {
+        /// Only those that are not over.
+        #[arg(long)]
+        open: bool,
+        #[command(flatten)]
+        node: NodeUrl,
+    },
+    /// Print an order.
+    Show {
+        order: OrderId,
+        #[command(flatten)]
+        node: NodeUrl,
+    },
+    /// Close an own order that nobody answered yet.
+    Cancel {
+        order: OrderId,
+        #[command(flatten)]
+        wallet: Wallet,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DisputeCommand {
+    /// List the disputes whose votes are not counted yet.
+    List {
+        #[command(flatten)]
+        node: NodeUrl,
+    },
+    /// Print the newest dispute over an order.
+    Show {
+        order: OrderId,
+        #[command(flatten)]
+        node: NodeUrl,
+    },
+    /// Contest the standing answer of an order; part of your bond is at stake.
+    Open {
+        order: OrderId,
+        #[command(flatten)]
+        wallet: Wallet,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// A receipt file.
+    pub receipt: PathBuf,
+    /// The network's public key, hex or a file that holds it, such as DIR/network-key. Without it
+    /// the receipt is checked against the key that it names itself.
+    #[arg(long, value_name = "HEX|FILE")]
+    pub network_key: Option<String>,
+    /// Run the model again as well and compare the bits.
+    #[arg(long)]
+    pub rerun: bool,
+    /// Directory of the model's package, for --rerun with a model that is not shipped.
+    #[arg(long, value_name = "DIR")]
+    pub package: Option<PathBuf>,
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// Full order cycles a second: through the ledger alone, and through one coordinator with
+    /// durable commits.
+    Ledger {
+        /// Orders of each measurement.
+        #[arg(long, default_value_t = 2_000)]
+        orders: u32,
+        #[arg(long)]
+        json: bool,
+    },
+}

@@ -1,0 +1,486 @@
+//! Every command but `dev` and `bench`.
+
+use crate::{
+    bench,
+    cli::{
+        AccountCommand, AskArgs, BenchCommand, Cli, Command, DisputeCommand, GatewayArgs, InitArgs, KeyCommand,
+        ModelCommand, NodeArgs, NodeCommand, NodeUrl, OrderCommand, ProviderArgs, TransferArgs, VerifyArgs, Wallet,
+    },
+    dev,
+    home::{CoordinatorHome, Home, Plan},
+    output::{self, spinner, table},
+    roles::{self, bind, connect},
+    shipped,
+};
+use althing_content::{BlobStore, Profile, put_tree};
+use althing_gateway::{ApiKey, ApiKeys, Level};
+use althing_node::receipt;
+use althing_runtime::Package;
+use althing_sdk::{Clock as _, LedgerClient, OrderFilter, Sender, SessionKeyPair, Signer as _, SystemClock, WalletSigner};
+use althing_types::{
+    Address, Call, Hash, Order, OrderState, Verification,
+    api::{Included, Status},
+    call::Scope,
+};
+use anyhow::{Context as _, Result, anyhow, bail};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+
+const DAY_MS: u64 = 86_400_000;
+
+/// Runs a command.
+///
+/// # Errors
+/// What a person can act on.
+pub async fn run(cli: Cli) -> Result<()> {
+    match cli.command {
+        Command::Dev(args) => dev::run(args).await,
+        Command::Init(args) => init(args),
+        Command::Node(args) => node(args).await,
+        Command::Provider(args) => provider(args).await,
+        Command::Gateway(args) => gateway(args).await,
+        Command::Ask(args) => ask(args).await,
+        Command::Key(command) => key(command).await,
+        Command::Account(command) => account(command).await,
+        Command::Transfer(args) => transfer(args).await,
+        Command::Model(command) => model(command).await,
+        Command::Order(command) => order(command).await,
+        Command::Dispute(command) => dispute(command).await,
+        Command::Verify(args) => verify(args),
+        Command::Bench(BenchCommand::Ledger { orders, json }) => bench::ledger(orders, json).await,
+    }
+}
+
+// ---- networks and roles ----
+
+fn init(args: InitArgs) -> Result<()> {
+    let params = dev::params(args.profile.as_deref(), args.dev_windows)?;
+    let home = Home(args.dir);
+    let genesis = home.init(&Plan {
+        network: args.network,
+        coordinators: args.coordinators,
+        providers: args.providers,
+        params,
+        port_base: args.port_base,
+    })?;
+    let dir = home.0.display();
+    if args.json {
+        return output::json(&serde_json::json!({
+            "directory": home.0, "chain": genesis.chain_id(), "network": genesis.network,
+            "network_key": genesis.coordinators, "coordinators": args.coordinators, "providers": args.providers,
+        }));
+    }
+    println!("{}", genesis.chain_id());
+    eprintln!("the network {} is in {dir}; start its parts, each in a terminal or on a machine of its own:\n", genesis.network);
+    for index in 0..args.coordinators {
+        eprintln!("    althing node --home {}", home.coordinator(index).display());
+    }
+    for index in 0..args.providers {
+        eprintln!("    althing provider --home {}", home.provider(index).display());
+    }
+    eprintln!("    althing gateway --home {}", home.gateway().display());
+    eprintln!("\naddresses are in each home's .toml file; receipts are checked against {dir}/network-key");
+    Ok(())
+}
+
+async fn node(args: NodeArgs) -> Result<()> {
+    if let Some(NodeCommand::Status { height, node }) = args.command {
+        return node_status(height, node).await;
+    }
+    let directory = args.home.context("--home says which coordinator to run")?;
+    let home = CoordinatorHome::read(&directory)?;
+    let api = bind(home.settings.api).await?;
+    let (listen, chain) = (home.settings.listen, home.genesis.chain_id());
+    let node = roles::start_node(home, api, args.threads).await?;
+    eprintln!("coordinator of chain {chain}: API at http://{}, others reach it at {listen}", node.api);
+    until_signal().await;
+    node.stop().await;
+    Ok(())
+}
+
+async fn until_signal() {
+    #[cfg(unix)]
+    if let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        tokio::select! { _ = tokio::signal::ctrl_c() => {}, _ = terminate.recv() => {} }
+        return;
+    }
+    let _ = tokio::signal::ctrl_c().await;
+}
+
+async fn node_status(height: Option<u64>, node: NodeUrl) -> Result<()> {
+    let client = connect(&node.node).await?;
+    if let Some(height) = height {
+        let block = client.block(height).await?;
+        if node.json {
+            return output::json(&block);
+        }
+        println!("{}", block.state_root);
+        eprintln!("height {height}, block {}, time {} ms", block.digest, block.time_ms);
+        return Ok(());
+    }
+    let status: Status = client.status().await?;
+    if node.json {
+        return output::json(&status);
+    }
+    println!("network       {}", status.network);
+    println!("chain         {}", status.chain);
+    println!("height        {}", status.height);
+    println!("time          {} ms", status.time_ms);
+    println!("state root    {}", status.state_root);
+    println!("coordinators  {}, of which {} others are heard", status.coordinators, status.peers);
+    println!("mempool       {}", status.mempool);
+    println!("version       {}", status.version);
+    Ok(())
+}
+
+/// Waits for the node of a role, telling so.
+async fn wait_for_node(base: &str) -> Result<Arc<dyn LedgerClient>> {
+    let client = Arc::new(althing_sdk::HttpClient::new(base)?);
+    let bar = spinner(format!("waiting for the node at {base}"));
+    let ready = roles::wait_ready(&*client, Duration::from_secs(120)).await;
+    bar.finish_and_clear();
+    ready?;
+    Ok(client)
+}
+
+async fn provider(args: ProviderArgs) -> Result<()> {
+    let settings = roles::provider_settings(&args.home)?;
+    let client = wait_for_node(&settings.node).await?;
+    let listener = bind(settings.listen).await?;
+    let models = settings.models.join(", ");
+    let running = roles::start_provider(&args.home, settings, client, listener, None).await?;
+    eprintln!("provider {} serves {models} at http://{}", running.provider.status().account, running.endpoint);
+    until_signal().await;
+    Ok(())
+}
+
+async fn gateway(args: GatewayArgs) -> Result<()> {
+    let settings = roles::gateway_settings(&args.home)?;
+    let client = wait_for_node(&settings.node).await?;
+    let listener = bind(settings.listen).await?;
+    // The shipped model is at hand: what is too long for it is refused before anybody pays.
+    let shipped = shipped::tiny_stories()?;
+    let registered = client.models().await?.into_iter().find(|model| model.package == shipped.cid);
+    let engines = match registered {
+        Some(model) => roles::Engines::from([(model.id, Arc::from(althing_runtime::load(&shipped, 1)?))]),
+        None => roles::Engines::new(),
+    };
+    let running = roles::start_gateway(&args.home, settings, client, listener, engines).await?;
+    eprintln!("the OpenAI-compatible API is at http://{}/v1; API keys are in {}", running.api, args.home.join("api-keys.json").display());
+    until_signal().await;
+    Ok(())
+}
+
+// ---- asking ----
+
+async fn ask(args: AskArgs) -> Result<()> {
+    if args.model.ends_with(":open") {
+        eprintln!("note: question and answer become public in the open lane");
+    }
+    let mut body = serde_json::json!({
+        "model": args.model, "messages": [{"role": "user", "content": args.question}], "stream": !args.json,
+    });
+    if let Some(wait) = args.wait {
+        body["wait"] = serde_json::to_value(Level::from(wait))?;
+    }
+    if let Some(seed) = args.seed {
+        body["seed"] = seed.into();
+    }
+    let client = reqwest::Client::new();
+    let url = format!("{}/v1/chat/completions", args.gateway.trim_end_matches('/'));
+    let bar = spinner("waiting for the answer");
+    let sent = client.post(&url).bearer_auth(&args.api_key).json(&body).send().await;
+    let mut response = sent.map_err(|error| anyhow!("no gateway answers at {}: {error}", args.gateway))?;
+    if !response.status().is_success() {
+        bar.finish_and_clear();
+        let error: serde_json::Value = response.json().await.unwrap_or_default();
+        bail!("{}", error["error"]["message"].as_str().unwrap_or("the gateway gave no reason"));
+    }
+    if args.json {
+        let completion: serde_json::Value = response.json().await?;
+        bar.finish_and_clear();
+        return output::json(&completion);
+    }
+    let (mut rest, mut facts) = (String::new(), serde_json::Value::Null);
+    while let Some(bytes) = response.chunk().await? {
+        rest.push_str(&String::from_utf8_lossy(&bytes));
+        while let Some(end) = rest.find('\n') {
+            let line: String = rest.drain(..=end).collect();
+            let Some(data) = line.trim_end().strip_prefix("data:").map(str::trim).filter(|data| *data != "[DONE]") else {
+                continue;
+            };
+            let chunk: serde_json::Value = serde_json::from_str(data)?;
+            if let Some(message) = chunk["error"]["message"].as_str() {
+                bar.finish_and_clear();
+                bail!("{message}");
+            }
+            if let Some(text) = chunk["choices"][0]["delta"]["content"].as_str().filter(|text| !text.is_empty()) {
+                bar.finish_and_clear();
+                print!("{text}");
+                std::io::Write::flush(&mut std::io::stdout())?;
+            }
+            if chunk["althing"].is_object() {
+                facts = chunk["althing"].clone();
+            }
+        }
+    }
+    println!();
+    for name in ["order", "provider", "fee", "verification", "output_cid", "receipt"] {
+        eprintln!("{name:<12}  {}", facts[name].as_str().unwrap_or("?"));
+    }
+    Ok(())
+}
+
+// ---- calls ----
+
+/// Signs and sends a call, and says what came of it.
+async fn send(wallet: &Wallet, call: impl FnOnce(Address) -> Call) -> Result<Included> {
+    let signer = Arc::new(WalletSigner::read(&wallet.wallet)?);
+    let client = connect(&wallet.node.node).await?;
+    let chain = client.status().await?.chain;
+    let call = call(signer.account());
+    eprintln!("{}", call.summary());
+    let sender = Sender::new(client, Arc::new(SystemClock), signer, chain);
+    let bar = spinner("waiting for a block");
+    let included = sender.send(call).await;
+    bar.finish_and_clear();
+    let included = included?;
+    if wallet.node.json {
+        output::json(&included)?;
+    } else {
+        eprintln!("done in block {}: transaction {}", included.height, included.receipt.id);
+    }
+    Ok(included)
+}
+
+async fn transfer(args: TransferArgs) -> Result<()> {
+    let TransferArgs { to, amount, wallet } = args;
+    send(&wallet, |_| Call::Transfer { to, amount }).await.map(drop)
+}
+
+fn until_ms(days: u64) -> u64 {
+    SystemClock.now_ms().saturating_add(days.saturating_mul(DAY_MS))
+}
+
+async fn key(command: KeyCommand) -> Result<()> {
+    match command {
+        KeyCommand::New { file } => {
+            let wallet = WalletSigner::random();
+            wallet.write(&file)?;
+            println!("{}", wallet.account());
+            eprintln!("the secret key is in {}: whoever has the file has the account", file.display());
+            Ok(())
+        }
+        KeyCommand::Show { file } => {
+            println!("{}", WalletSigner::read(&file)?.account());
+            Ok(())
+        }
+        KeyCommand::Create { home, spend_limit, days, wallet } => {
+            let session = SessionKeyPair::random();
+            let account = WalletSigner::read(&wallet.wallet)?.account();
+            let key = session.public();
+            let expires_at_ms = until_ms(days);
+            send(&wallet, |_| Call::SessionKeyAdd { key, scope: Scope::Client, spend_limit, expires_at_ms }).await?;
+            let api_key = ApiKeys::random_text();
+            let entry = ApiKey { api_key: api_key.clone(), account, session_key: Hash(session.secret()) };
+            ApiKeys::add(&home.join("api-keys.json"), entry)?;
+            println!("{api_key}");
+            eprintln!("it spends at most {spend_limit} ALTH of {account}; restart the gateway to use it");
+            Ok(())
+        }
+        KeyCommand::Add { key, scope, spend_limit, days, wallet } => {
+            let (scope, expires_at_ms) = (scope.into(), until_ms(days));
+            send(&wallet, |_| Call::SessionKeyAdd { key, scope, spend_limit, expires_at_ms }).await.map(drop)
+        }
+        KeyCommand::Revoke { key, wallet } => send(&wallet, |_| Call::SessionKeyRevoke { key }).await.map(drop),
+    }
+}
+
+async fn account(command: AccountCommand) -> Result<()> {
+    match command {
+        AccountCommand::Show { address, node } => {
+            let view = connect(&node.node).await?.account(address).await?;
+            if node.json {
+                return output::json(&view);
+            }
+            println!("free       {} ALTH", view.account.free);
+            println!("bond       {} ALTH, of which {} reserved", view.bond, view.reserved);
+            println!("unbonding  {} ALTH", view.unbonding);
+            println!("nonce      {}", view.account.nonce);
+            Ok(())
+        }
+        AccountCommand::Bond { amount, wallet } => send(&wallet, |_| Call::Bond { amount }).await.map(drop),
+        AccountCommand::Unbond { amount, wallet } => send(&wallet, |_| Call::Unbond { amount }).await.map(drop),
+    }
+}
+
+fn read_package(directory: &Path) -> Result<Package> {
+    let mut files = BTreeMap::new();
+    let entries = std::fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))?;
+    for entry in entries {
+        let entry = entry?;
+        if !entry.file_type()?.is_file() {
+            bail!("{} is not a file: packages are flat", entry.path().display());
+        }
+        let name = entry.file_name().into_string().map_err(|name| anyhow!("{} is not a name", name.display()))?;
+        files.insert(name, std::fs::read(entry.path())?);
+    }
+    let package = Package::from_files(files).with_context(|| format!("the package in {}", directory.display()))?;
+    // A package that does not load is of no use to anybody.
+    althing_runtime::load(&package, 1).with_context(|| format!("the package in {}", directory.display()))?;
+    Ok(package)
+}
+
+async fn model(command: ModelCommand) -> Result<()> {
+    match command {
+        ModelCommand::List { node } => {
+            let models = connect(&node.node).await?.models().await?;
+            if node.json {
+                return output::json(&models);
+            }
+            let rows: Vec<_> = models
+                .iter()
+                .map(|model| {
+                    let verification = format!("{:?}", model.verification).to_lowercase();
+                    vec![model.name.clone(), model.fee.to_string(), verification, model.supporters.to_string(), model.runs.to_string(), model.package.to_string()]
+                })
+                .collect();
+            table(&["NAME", "FEE", "VERIFICATION", "PROVIDERS", "RUNS", "PACKAGE"], &rows);
+            Ok(())
+        }
+        ModelCommand::Show { model, node } => output::json(&connect(&node.node).await?.model(&model).await?),
+        ModelCommand::Register { name, package, fee, payee, wallet } => {
+            let package = read_package(&package)?;
+            let verification = match package.manifest.verification.as_str() {
+                "exact" => Verification::Exact,
+                "none" => Verification::None,
+                other => bail!("model.toml says verification = {other:?}; `exact` and `none` are known"),
+            };
+            send(&wallet, |account| Call::ModelRegister {
+                name,
+                package: package.cid,
+                fee,
+                payee: payee.unwrap_or(account),
+                verification,
+            })
+            .await
+            .map(drop)
+        }
+        ModelCommand::Cid { package } => {
+            println!("{}", read_package(&package)?.cid);
+            Ok(())
+        }
+        ModelCommand::Import { package, home } => {
+            let package = read_package(&package)?;
+            let store = BlobStore::open(home.join("content"))?;
+            let files = package.files().iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()));
+            println!("{}", put_tree(&store, Profile::V1_2025, files)?.cid);
+            Ok(())
+        }
+    }
+}
+
+fn state(order: &Order) -> String {
+    match &order.state {
+        OrderState::Submitted => "submitted".into(),
+        OrderState::Accepted { .. } => "accepted".into(),
+        OrderState::Solved { .. } if order.agreements.is_empty() => "solved".into(),
+        OrderState::Solved { .. } => format!("solved, {} agree", order.agreements.len()),
+        OrderState::Contested { .. } => "contested".into(),
+        OrderState::Claimed => "claimed".into(),
+        OrderState::Refunded { reason } => format!("refunded: {reason:?}").to_lowercase(),
+    }
+}
+
+async fn order(command: OrderCommand) -> Result<()> {
+    match command {
+        OrderCommand::List { open, node } => {
+            let filter = if open { OrderFilter::Open } else { OrderFilter::All };
+            let orders = connect(&node.node).await?.orders(filter).await?;
+            if node.json {
+                return output::json(&orders);
+            }
+            let row = |order: &Order| {
+                let provider = order.solutions.first().map_or("-".into(), |solution| solution.provider.to_string());
+                vec![order.number.to_string(), order.id.to_string(), order.lane.name().into(), state(order), order.fee.to_string(), provider]
+            };
+            table(&["NUMBER", "ORDER", "LANE", "STATE", "FEE", "PROVIDER"], &orders.iter().map(row).collect::<Vec<_>>());
+            Ok(())
+        }
+        OrderCommand::Show { order, node } => output::json(&connect(&node.node).await?.order(order).await?),
+        OrderCommand::Cancel { order, wallet } => send(&wallet, |_| Call::OrderCancel { order }).await.map(drop),
+    }
+}
+
+async fn dispute(command: DisputeCommand) -> Result<()> {
+    match command {
+        DisputeCommand::List { node } => {
+            let cases = connect(&node.node).await?.cases().await?;
+            if node.json {
+                return output::json(&cases);
+            }
+            let rows: Vec<_> = cases
+                .iter()
+                .map(|case| {
+                    let refute = case.votes.iter().filter(|vote| vote.refute).count();
+                    vec![case.order.to_string(), case.solver.to_string(), case.contester.to_string(), refute.to_string(), (case.votes.len() - refute).to_string()]
+                })
+                .collect();
+            table(&["ORDER", "SOLVER", "CONTESTER", "REFUTE", "UPHOLD"], &rows);
+            Ok(())
+        }
+        DisputeCommand::Show { order, node } => output::json(&connect(&node.node).await?.case(order).await?),
+        DisputeCommand::Open { order, wallet } => send(&wallet, |_| Call::Contest { order }).await.map(drop),
+    }
+}
+
+// ---- receipts ----
+
+fn verify(args: VerifyArgs) -> Result<()> {
+    let bytes = std::fs::read(&args.receipt).with_context(|| format!("cannot read {}", args.receipt.display()))?;
+    let read = receipt::read(&bytes)?;
+    let (network_key, trusted) = match &args.network_key {
+        Some(key) if Path::new(key).is_file() => (std::fs::read_to_string(key)?.trim().to_owned(), true),
+        Some(key) => (key.clone(), true),
+        None => (read.network_key.clone(), false),
+    };
+    let checked = receipt::verify(&read, &network_key)?;
+    let mut rerun = None;
+    if args.rerun {
+        let package = match &args.package {
+            Some(directory) => read_package(directory)?,
+            None => shipped::tiny_stories()?,
+        };
+        if package.cid != checked.order.package {
+            bail!("the order ran package {}, this is {}: name its directory with --package", checked.order.package, package.cid);
+        }
+        let seed = checked.order.seed.context("the order has no seed")?;
+        let bar = spinner("running the model again");
+        let output = althing_runtime::load(&package, 1)?.run(&read.input, seed, &mut |_| true)?;
+        bar.finish_and_clear();
+        if output != read.output {
+            bail!("the model gives other bits: the answer is wrong, whoever signed it");
+        }
+        rerun = Some(true);
+    }
+    if args.json {
+        return output::json(&serde_json::json!({
+            "valid": true, "network_key_trusted": trusted, "network_key": network_key, "height": checked.height,
+            "time_ms": checked.time_ms, "state_root": Hash(checked.state_root), "order": checked.order.id,
+            "package": checked.order.package, "seed": checked.order.seed, "provider": checked.solution.provider,
+            "output_cid": checked.solution.output, "agreed_by": checked.agreed_by, "rerun_equal": rerun,
+        }));
+    }
+    println!("valid");
+    eprintln!("order     {} in the state of block {}", checked.order.id, checked.height);
+    eprintln!("answered  by {}", checked.solution.provider);
+    for provider in &checked.agreed_by {
+        eprintln!("agreed    {provider}");
+    }
+    if rerun.is_some() {
+        eprintln!("re-run    the same bits on this machine");
+    }
+    if !trusted {
+        eprintln!("note: checked against the key in the receipt itself; with --network-key you say which network you trust");
+    }
+    Ok(())
+}

@@ -1,0 +1,393 @@
+//! `althing dev`: a whole network in one process, from nothing.
+
+use crate::{
+    cli::DevArgs,
+    home::{CoordinatorHome, Home, Plan},
+    output::{self, spinner},
+    roles::{self, Engines, RunningGateway, RunningNode, RunningProvider, bind},
+    shipped,
+};
+use althing_gateway::{Answer, ApiKey, Ask, LaneWish, Level, Progress};
+use althing_provider::Behaviour;
+use althing_runtime::ChatInput;
+use althing_sdk::LedgerClient;
+use althing_types::{Hash, ModelId, genesis::GenesisModel, profile};
+use anyhow::{Context as _, Result, bail};
+use serde::Serialize;
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::sync::mpsc;
+
+const LOOPBACK_ANY: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
+/// How long all parts may take to be ready.
+const READY_WAIT: Duration = Duration::from_secs(60);
+
+/// The running network. Fields drop in this order: clients before what they use.
+struct Network {
+    gateway: RunningGateway,
+    providers: Vec<RunningProvider>,
+    nodes: Vec<RunningNode>,
+    api_key: ApiKey,
+    home: Home,
+}
+
+/// What `--ready-json` writes.
+#[derive(Serialize)]
+struct Ready<'a> {
+    gateway: String,
+    api_key: &'a str,
+    nodes: Vec<String>,
+    providers: Vec<ReadyProvider>,
+    data: &'a Path,
+    network_key: PathBuf,
+    wallet: PathBuf,
+    pid: u32,
+}
+
+#[derive(Serialize)]
+struct ReadyProvider {
+    account: althing_types::Address,
+    endpoint: String,
+    behaviour: Behaviour,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Told<'a> {
+    answer: &'a str,
+    order: althing_types::OrderId,
+    model: &'a str,
+    package: althing_content::Cid,
+    seed: Option<u64>,
+    provider: althing_types::Address,
+    output_cid: althing_content::Cid,
+    agreed_by: &'a [althing_types::Address],
+    verification: Level,
+    fee: althing_types::Amount,
+    receipt: &'a str,
+    refuted_orders: Vec<althing_types::OrderId>,
+    elapsed_ms: u64,
+}
+
+/// Reads a profile, or the default one, for networks whose windows are seconds.
+pub fn params(profile: Option<&Path>, dev: bool) -> Result<althing_types::Params> {
+    let text = match profile {
+        None => profile::DEFAULT.to_owned(),
+        Some(path) => std::fs::read_to_string(path).with_context(|| format!("cannot read the profile {}", path.display()))?,
+    };
+    let name = profile.map_or("the default profile".into(), |path| path.display().to_string());
+    profile::parse(&text, dev).with_context(|| name)
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// What a person can act on.
+pub async fn run(args: DevArgs) -> Result<()> {
+    if args.exit && args.ask.is_none() {
+        bail!("--exit ends after the answer: say what to --ask");
+    }
+    let begun = Instant::now();
+    let progress = spinner("starting");
+    let network = start(&args, &progress).await?;
+    progress.finish_and_clear();
+    let gateway = format!("http://{}", network.gateway.api);
+    eprintln!(
+        "{} coordinator(s), {} provider(s) and a gateway run in {}",
+        network.nodes.len(),
+        network.providers.len(),
+        network.home.0.display()
+    );
+    if let Some(path) = &args.ready_json {
+        write_ready(path, &network, &gateway)?;
+    }
+    if let Some(question) = &args.ask {
+        let (answer, refuted) = ask(&network, question).await?;
+        tell(&answer, refuted, args.json, begun.elapsed())?;
+    }
+    if args.exit {
+        stop(network).await;
+        return Ok(());
+    }
+    if !args.json {
+        snippets(&network, &gateway);
+    }
+    wait_for_signal().await;
+    eprintln!("stopping");
+    stop(network).await;
+    Ok(())
+}
+
+async fn wait_for_signal() {
+    let interrupt = tokio::signal::ctrl_c();
+    #[cfg(unix)]
+    {
+        let terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
+        if let Ok(mut terminate) = terminate {
+            tokio::select! { _ = interrupt => {}, _ = terminate.recv() => {} }
+            return;
+        }
+    }
+    let _ = interrupt.await;
+}
+
+async fn stop(network: Network) {
+    drop(network.gateway);
+    drop(network.providers);
+    for node in network.nodes {
+        node.stop().await;
+    }
+}
+
+async fn start(args: &DevArgs, progress: &indicatif::ProgressBar) -> Result<Network> {
+    let home = Home(match &args.data {
+        Some(directory) => directory.clone(),
+        None => tempfile::Builder::new().prefix("althing-dev-").tempdir()?.keep(),
+    });
+    if !home.exists() {
+        if args.liars > args.providers {
+            bail!("{} of {} providers cannot lie", args.liars, args.providers);
+        }
+        progress.set_message("making a network");
+        let params = params(args.profile.as_deref(), true)?;
+        home.init(&Plan {
+            network: "dev".into(),
+            coordinators: args.coordinators,
+            providers: args.providers,
+            params,
+            port_base: 7700,
+        })?;
+    }
+    let genesis = home.genesis()?;
+    let windows = &genesis.params;
+    eprintln!(
+        "windows of this dev network: challenge {} s, voting {} s, unbonding {} s",
+        windows.challenge_window_ms / 1000,
+        windows.voting_period_ms / 1000,
+        windows.unbonding_ms / 1000
+    );
+
+    progress.set_message("loading the model");
+    let package = shipped::tiny_stories()?;
+    let model_id = |model: &GenesisModel| -> ModelId { model.id() };
+    let engine: Arc<dyn althing_runtime::Engine> = Arc::from(althing_runtime::load(&package, 1)?);
+    let engines: Engines = genesis
+        .models
+        .iter()
+        .filter(|model| model.package == package.cid)
+        .map(|model| (model_id(model), engine.clone()))
+        .collect();
+
+    progress.set_message("starting coordinators");
+    let nodes = start_nodes(args, &home).await?;
+    let client_of = |index: usize| -> Arc<dyn LedgerClient> { nodes[index % nodes.len()].client.clone() };
+    for node in &nodes {
+        roles::wait_ready(&*node.client, READY_WAIT).await?;
+    }
+
+    progress.set_message("starting providers");
+    let count = home.count("providers");
+    let mut providers = Vec::new();
+    for index in 0..count {
+        let directory = home.provider(index);
+        let mut settings = roles::provider_settings(&directory)?;
+        // Nothing here outlives the process, so any free port will do.
+        settings.listen = SocketAddr::from(LOOPBACK_ANY);
+        if index + args.liars >= count {
+            settings.behaviour = Behaviour::Liar;
+        }
+        let listener = bind(settings.listen).await?;
+        let client = client_of(index as usize);
+        providers.push(roles::start_provider(&directory, settings, client, listener, Some(engines.clone())).await?);
+    }
+    wait_for_supporters(&*nodes[0].client, &providers).await?;
+
+    progress.set_message("starting the gateway");
+    let directory = home.gateway();
+    let settings = roles::gateway_settings(&directory)?;
+    let default = if args.exit { SocketAddr::from(LOOPBACK_ANY) } else { SocketAddr::from(([127, 0, 0, 1], 8700)) };
+    let listener = bind(args.listen.unwrap_or(default)).await?;
+    let gateway = roles::start_gateway(&directory, settings, client_of(0), listener, engines).await?;
+    let keys: Vec<ApiKey> = serde_json::from_slice(&std::fs::read(directory.join("api-keys.json"))?)?;
+    let api_key = keys.into_iter().next().context("the gateway's home has no API key: `althing key create` makes one")?;
+    Ok(Network { gateway, providers, nodes, api_key, home })
+}
+
+/// Starts the coordinators on addresses that are free at the moment.
+async fn start_nodes(args: &DevArgs, home: &Home) -> Result<Vec<RunningNode>> {
+    let count = home.count("coordinators");
+    let mut homes = Vec::new();
+    let mut reserved = Vec::new();
+    for index in 0..count {
+        let mut coordinator = CoordinatorHome::read(&home.coordinator(index))?;
+        let socket = std::net::TcpListener::bind(SocketAddr::from(LOOPBACK_ANY)).context("no free port")?;
+        coordinator.settings.listen = socket.local_addr()?;
+        reserved.push((Hash(coordinator.secret.public_key()), socket));
+        homes.push(coordinator);
+    }
+    let addresses: Vec<_> = homes.iter().map(|home| home.settings.listen).collect();
+    let keys: Vec<Hash> = reserved.iter().map(|(key, _)| *key).collect();
+    drop(reserved);
+    let default = if args.exit { SocketAddr::from(LOOPBACK_ANY) } else { SocketAddr::from(([127, 0, 0, 1], 8701)) };
+    let mut starting = Vec::new();
+    for (index, mut coordinator) in homes.into_iter().enumerate() {
+        for peer in &mut coordinator.settings.peers {
+            let position = keys.iter().position(|key| *key == peer.key).context("an unknown coordinator in node.toml")?;
+            peer.address = addresses[position];
+        }
+        let api = match index {
+            0 => bind(args.listen_node.unwrap_or(default)).await?,
+            _ => bind(SocketAddr::from(LOOPBACK_ANY)).await?,
+        };
+        starting.push(roles::start_node(coordinator, api, 2));
+    }
+    // Together: none is ready before most are.
+    futures::future::try_join_all(starting).await
+}
+
+/// Waits until the ledger knows what every provider serves.
+async fn wait_for_supporters(client: &dyn LedgerClient, providers: &[RunningProvider]) -> Result<()> {
+    let until = Instant::now() + READY_WAIT;
+    for running in providers {
+        let status = running.provider.status();
+        loop {
+            let known = client.provider(status.account).await?;
+            if known.models.len() == status.models.len() && known.endpoint == status.endpoint {
+                break;
+            }
+            if Instant::now() > until {
+                let trouble = running.provider.status().last_error.unwrap_or_else(|| "no block came".into());
+                bail!("provider {} could not announce its models: {trouble}", status.account);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    Ok(())
+}
+
+fn write_ready(path: &Path, network: &Network, gateway: &str) -> Result<()> {
+    let ready = Ready {
+        gateway: gateway.to_owned(),
+        api_key: &network.api_key.api_key,
+        nodes: network.nodes.iter().map(|node| format!("http://{}", node.api)).collect(),
+        providers: network
+            .providers
+            .iter()
+            .map(|running| ReadyProvider {
+                account: running.provider.status().account,
+                endpoint: format!("http://{}", running.endpoint),
+                behaviour: running.provider.status().behaviour,
+            })
+            .collect(),
+        data: &network.home.0,
+        network_key: network.home.0.join("network-key"),
+        wallet: network.home.wallet("client"),
+        pid: std::process::id(),
+    };
+    let new = path.with_extension("new");
+    std::fs::write(&new, serde_json::to_vec_pretty(&ready)?).and_then(|()| std::fs::rename(&new, path))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Asks in the open lane, telling what happens.
+async fn ask(network: &Network, question: &str) -> Result<(Answer, Vec<althing_types::OrderId>)> {
+    let (sender, mut happening) = mpsc::unbounded_channel();
+    let ask = Ask {
+        model: "tiny-stories".into(),
+        lane: LaneWish::Open,
+        input: ChatInput::ask(question),
+        seed: None,
+        wait: Level::Agreed,
+    };
+    let bar = spinner("ordering a run; question and answer are public in the open lane");
+    let mut refuted = Vec::new();
+    let asking = async {
+        let answer = network.gateway.gateway.ask(&network.api_key, &ask, &sender).await;
+        drop(sender);
+        answer
+    };
+    let telling = async {
+        while let Some(progress) = happening.recv().await {
+            match progress {
+                Progress::Ordered { order, .. } => bar.set_message(format!("order {} waits for an answer", order.short())),
+                Progress::Answered { provider } => bar.set_message(format!("{provider} answered; others re-run it")),
+                Progress::Contested { order } => {
+                    bar.suspend(|| eprintln!("the answer of order {} is contested: others re-ran it and got something else", order.short()));
+                    bar.set_message("the network votes on the answer");
+                }
+                Progress::Refuted { order, provider } => {
+                    refuted.push(order);
+                    let who = provider.map_or(String::new(), |provider| format!(" and {provider} slashed"));
+                    bar.suspend(|| eprintln!("the answer of order {} was refuted{who}; the fee is refunded; asking again", order.short()));
+                }
+                Progress::Text(_) => {}
+            }
+        }
+    };
+    let (answer, ()) = futures::future::join(asking, telling).await;
+    bar.finish_and_clear();
+    Ok((answer?, refuted))
+}
+
+fn tell(answer: &Answer, refuted: Vec<althing_types::OrderId>, json: bool, elapsed: Duration) -> Result<()> {
+    if json {
+        return output::json(&Told {
+            answer: &answer.text,
+            order: answer.order.id,
+            model: &answer.model.name,
+            package: answer.order.package,
+            seed: answer.order.seed,
+            provider: answer.provider,
+            output_cid: answer.output,
+            agreed_by: &answer.agreed_by,
+            verification: answer.level,
+            fee: answer.order.fee,
+            receipt: &answer.receipt_place,
+            refuted_orders: refuted,
+            elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+        });
+    }
+    println!("\n{}\n", answer.text);
+    let seed = answer.order.seed.map_or("none".into(), |seed| seed.to_string());
+    eprintln!("order     {}", answer.order.id);
+    eprintln!("model     {} ({})", answer.model.name, answer.order.package);
+    eprintln!("seed      {seed}, drawn by the network after the order was in a block");
+    eprintln!("answered  by {}", answer.provider);
+    eprintln!("output    {}", answer.output);
+    for provider in &answer.agreed_by {
+        eprintln!("re-run    by {provider}: the same bits");
+    }
+    eprintln!("fee       {} ALTH", answer.order.fee);
+    eprintln!("receipt   {}", answer.receipt_place);
+    eprintln!("          check it: althing verify --rerun {}\n", answer.receipt_place);
+    Ok(())
+}
+
+fn snippets(network: &Network, gateway: &str) {
+    let key = &network.api_key.api_key;
+    eprintln!(
+        r#"The OpenAI-compatible API is at {gateway}/v1. Models: tiny-stories goes straight to one provider and
+streams; tiny-stories:open is a race with agreement, where question and answer are public.
+
+    curl {gateway}/v1/chat/completions -H "Authorization: Bearer {key}" \
+      -H "Content-Type: application/json" \
+      -d '{{"model":"tiny-stories","messages":[{{"role":"user","content":"Tell me a story about an owl"}}]}}'
+
+    from openai import OpenAI
+    client = OpenAI(base_url="{gateway}/v1", api_key="{key}")
+    for chunk in client.chat.completions.create(model="tiny-stories", stream=True,
+            messages=[{{"role": "user", "content": "Tell me a story about a bear"}}]):
+        print(chunk.choices[0].delta.content or "", end="")
+
+In a browser: {gateway}/#key={key}
+The ledger: althing order list --node http://{node}
+Ctrl-C ends it; `althing dev --data {data}` goes on.
+"#,
+        node = network.nodes[0].api,
+        data = network.home.0.display()
+    );
+}

@@ -1,0 +1,325 @@
+//! Networks on disk: what `init` writes and the other commands read.
+//!
+//! ```text
+//! DIR/genesis.json            the first state; its hash is the chain id
+//! DIR/network-key             the network's public key: what receipts are checked against
+//! DIR/coordinators/0/         home of a coordinator: genesis.json, coordinator.key, node.toml, chain/
+//! DIR/providers/0/            home of a provider: provider.toml, session.key, wallet.key, content/, private/
+//! DIR/gateway/                home of a gateway: gateway.toml, api-keys.json, receipts/, content/
+//! DIR/wallets/client.key      the account that pays in examples; DIR/wallets/maker.key owns the model
+//! ```
+//!
+//! Each home is complete in itself and may be moved to another machine.
+
+use crate::shipped;
+use althing_chain::{CoordinatorSecret, NetworkPublic, deal};
+use althing_gateway::{ApiKey, ApiKeys};
+use althing_provider::Behaviour;
+use althing_sdk::{SessionKeyPair, Signer as _, WalletSigner};
+use althing_types::{
+    Amount, Genesis, Hash, Params, SessionPublicKey, Verification,
+    amount::{from_tokens, to_tokens},
+    call::Scope,
+    genesis::{GenesisAccount, GenesisModel, GenesisSessionKey},
+};
+use anyhow::{Context as _, Result, bail};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+/// Session keys of homes that `init` makes never expire by themselves; wallets can revoke them.
+const NEVER_MS: u64 = 253_402_300_799_000;
+
+/// What a new network is to have.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub network: String,
+    pub coordinators: u32,
+    pub providers: u32,
+    pub params: Params,
+    /// First of the ports: coordinators' own, their APIs, providers, the gateway.
+    pub port_base: u16,
+}
+
+/// `node.toml`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeSettings {
+    /// Where other coordinators reach this one.
+    pub listen: SocketAddr,
+    /// Where clients reach its API.
+    pub api: SocketAddr,
+    /// The other coordinators.
+    #[serde(default)]
+    pub peers: Vec<Peer>,
+}
+
+/// Another coordinator.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Peer {
+    /// Its public key, hex.
+    pub key: Hash,
+    pub address: SocketAddr,
+}
+
+/// `provider.toml`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProviderSettings {
+    /// The bonded account that session.key acts for.
+    pub account: althing_types::Address,
+    /// Base URL of a node's API.
+    pub node: String,
+    pub listen: SocketAddr,
+    /// Base URL where others reach it; `http://` and `listen` if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// Names of the models that it serves.
+    pub models: Vec<String>,
+    /// Least earning from an order for which it runs, in tokens.
+    #[serde(default, deserialize_with = "from_tokens", serialize_with = "to_tokens")]
+    pub earning_min: Amount,
+    /// Base URLs that may have packages and inputs.
+    #[serde(default)]
+    pub content_sources: Vec<String>,
+    /// Models that run at a time.
+    #[serde(default = "one")]
+    pub runs_max: usize,
+    #[serde(default)]
+    pub behaviour: Behaviour,
+}
+
+fn one() -> usize {
+    1
+}
+
+/// `gateway.toml`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GatewaySettings {
+    /// Base URL of a node's API.
+    pub node: String,
+    pub listen: SocketAddr,
+    /// What is offered for a run beside the model's own fee, in tokens.
+    #[serde(deserialize_with = "from_tokens", serialize_with = "to_tokens")]
+    pub fee_open: Amount,
+    #[serde(deserialize_with = "from_tokens", serialize_with = "to_tokens")]
+    pub fee_chosen: Amount,
+    /// Agreements asked and paid for in the open lane.
+    pub agreements: u8,
+    pub answer_within_ms: u64,
+}
+
+/// A network's directory.
+#[derive(Clone, Debug)]
+pub struct Home(pub PathBuf);
+
+/// Writes a file that must not exist yet.
+fn create(path: &Path, text: impl AsRef<[u8]>) -> Result<()> {
+    use std::io::Write as _;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(path)
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    file.write_all(text.as_ref()).and_then(|()| file.sync_all()).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn create_dir(path: &Path) -> Result<()> {
+    std::fs::create_dir_all(path).with_context(|| format!("cannot make the directory {}", path.display()))
+}
+
+/// Reads a TOML file.
+///
+/// # Errors
+/// If it is absent, or something in it is unknown or missing.
+pub fn read_toml<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    toml::from_str(&text).with_context(|| format!("{} is malformed", path.display()))
+}
+
+/// Reads a genesis.
+///
+/// # Errors
+/// If it is absent or malformed.
+pub fn read_genesis(path: &Path) -> Result<Genesis> {
+    let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_slice(&text).with_context(|| format!("{} is malformed", path.display()))
+}
+
+impl Home {
+    /// Whether there is a network here.
+    pub fn exists(&self) -> bool {
+        self.0.join("genesis.json").exists()
+    }
+    pub fn genesis(&self) -> Result<Genesis> {
+        read_genesis(&self.0.join("genesis.json"))
+    }
+    pub fn coordinator(&self, index: u32) -> PathBuf {
+        self.0.join("coordinators").join(index.to_string())
+    }
+    pub fn provider(&self, index: u32) -> PathBuf {
+        self.0.join("providers").join(index.to_string())
+    }
+    pub fn gateway(&self) -> PathBuf {
+        self.0.join("gateway")
+    }
+    pub fn wallet(&self, name: &str) -> PathBuf {
+        self.0.join("wallets").join(format!("{name}.key"))
+    }
+    /// How many homes of a kind there are.
+    pub fn count(&self, kind: &str) -> u32 {
+        (0..).take_while(|index| self.0.join(kind).join(index.to_string()).is_dir()).count().try_into().unwrap_or(u32::MAX)
+    }
+
+    /// Makes a network's directory; nothing runs yet.
+    ///
+    /// # Errors
+    /// If the directory holds a network already or cannot be written.
+    pub fn init(&self, plan: &Plan) -> Result<Genesis> {
+        if self.exists() {
+            bail!("{} holds a network already: choose another directory", self.0.display());
+        }
+        create_dir(&self.0.join("wallets"))?;
+        let (public, secrets) = deal(plan.coordinators, rand::rng()).context("the keys of the network")?;
+        let port = |offset: u32| -> Result<SocketAddr> {
+            let port = u32::from(plan.port_base) + offset;
+            let port = u16::try_from(port).ok().filter(|port| *port > 0).context("the ports end at 65535: choose a lower --port-base")?;
+            Ok(SocketAddr::from(([127, 0, 0, 1], port)))
+        };
+        let (p2p, api) = (|i: u32| port(i), |i: u32| port(20 + i));
+        let node = format!("http://{}", api(0)?);
+
+        let (client, maker) = (WalletSigner::random(), WalletSigner::random());
+        let session = SessionKeyPair::random();
+        let mut accounts = vec![
+            account(client.account(), 1_000, 0, Some((session.public(), Scope::Client, Amount::tokens(1_000)))),
+            account(maker.account(), 10, 0, None),
+        ];
+        let gateway = self.gateway();
+        create_dir(&gateway)?;
+        let settings = GatewaySettings {
+            node: node.clone(),
+            listen: port(60)?,
+            fee_open: althing_gateway::GatewayConfig::default().fee_open,
+            fee_chosen: althing_gateway::GatewayConfig::default().fee_chosen,
+            agreements: althing_gateway::GatewayConfig::default().agreements,
+            answer_within_ms: althing_gateway::GatewayConfig::default().answer_within_ms,
+        };
+        create(&gateway.join("gateway.toml"), toml::to_string_pretty(&settings)?)?;
+        let api_key = ApiKey {
+            api_key: ApiKeys::random_text(),
+            account: client.account(),
+            session_key: Hash(session.secret()),
+        };
+        ApiKeys::add(&gateway.join("api-keys.json"), api_key)?;
+        client.write(&self.wallet("client"))?;
+        maker.write(&self.wallet("maker"))?;
+
+        for index in 0..plan.providers {
+            let (wallet, session) = (WalletSigner::random(), SessionKeyPair::random());
+            let key = (session.public(), Scope::Provider, Amount::tokens(1_000));
+            accounts.push(account(wallet.account(), 10, 100, Some(key)));
+            let home = self.provider(index);
+            create_dir(&home)?;
+            wallet.write(&home.join("wallet.key"))?;
+            session.write(&home.join("session.key"))?;
+            let settings = ProviderSettings {
+                account: wallet.account(),
+                node: format!("http://{}", api(index % plan.coordinators)?),
+                listen: port(40 + index)?,
+                endpoint: None,
+                models: vec!["tiny-stories".into()],
+                earning_min: Amount::ZERO,
+                content_sources: Vec::new(),
+                runs_max: 1,
+                behaviour: Behaviour::Honest,
+            };
+            create(&home.join("provider.toml"), toml::to_string_pretty(&settings)?)?;
+        }
+
+        let genesis = Genesis {
+            network: plan.network.clone(),
+            time_ms: althing_sdk::Clock::now_ms(&althing_sdk::SystemClock),
+            coordinators: public.to_hex(),
+            accounts,
+            models: vec![GenesisModel {
+                name: "tiny-stories".into(),
+                owner: maker.account(),
+                package: shipped::tiny_stories()?.cid,
+                fee: Amount(Amount::TOKEN.0 / 1_000),
+                payee: maker.account(),
+                verification: Verification::Exact,
+            }],
+            params: plan.params.clone(),
+        };
+        // A genesis that the ledger would refuse is noticed here, not at the first start.
+        althing_ledger::genesis_state(&genesis).context("the network's first state")?;
+        let text = serde_json::to_string_pretty(&genesis)?;
+        for (index, secret) in (0u32..).zip(&secrets) {
+            let home = self.coordinator(index);
+            create_dir(&home)?;
+            create(&home.join("genesis.json"), &text)?;
+            write_coordinator_key(&home.join("coordinator.key"), secret)?;
+            let others = (0u32..).zip(public.participants()).filter(|(other, _)| *other != index);
+            let peers = others.map(|(other, key)| Ok(Peer { key: Hash(key), address: p2p(other)? })).collect::<Result<_>>()?;
+            let settings = NodeSettings { listen: p2p(index)?, api: api(index)?, peers };
+            create(&home.join("node.toml"), toml::to_string_pretty(&settings)?)?;
+        }
+        create(&self.0.join("network-key"), format!("{}\n", public.to_hex()))?;
+        // Last: its presence says that the rest is complete.
+        create(&self.0.join("genesis.json"), &text)?;
+        Ok(genesis)
+    }
+}
+
+fn account(
+    address: althing_types::Address,
+    free: u64,
+    bond: u64,
+    key: Option<(SessionPublicKey, Scope, Amount)>,
+) -> GenesisAccount {
+    let session_keys = key
+        .into_iter()
+        .map(|(key, scope, spend_limit)| GenesisSessionKey { key, scope, spend_limit, expires_at_ms: NEVER_MS })
+        .collect();
+    GenesisAccount { address, free: Amount::tokens(free), bond: Amount::tokens(bond), session_keys }
+}
+
+fn write_coordinator_key(path: &Path, secret: &CoordinatorSecret) -> Result<()> {
+    use std::io::Write as _;
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path).with_context(|| format!("cannot write {}", path.display()))?;
+    writeln!(file, "{}", secret.to_hex()).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// A coordinator's home, read.
+pub struct CoordinatorHome {
+    pub genesis: Genesis,
+    pub network: NetworkPublic,
+    pub secret: CoordinatorSecret,
+    pub settings: NodeSettings,
+    pub directory: PathBuf,
+}
+
+impl CoordinatorHome {
+    /// Reads a coordinator's home.
+    ///
+    /// # Errors
+    /// If a file is absent or malformed.
+    pub fn read(directory: &Path) -> Result<Self> {
+        let genesis = read_genesis(&directory.join("genesis.json"))?;
+        let network = NetworkPublic::from_hex(&genesis.coordinators).context("the coordinators' key in genesis.json")?;
+        let path = directory.join("coordinator.key");
+        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let secret = CoordinatorSecret::from_hex(text.trim()).with_context(|| format!("{} holds no key", path.display()))?;
+        let settings = read_toml(&directory.join("node.toml"))?;
+        Ok(Self { genesis, network, secret, settings, directory: directory.to_owned() })
+    }
+}

@@ -1,0 +1,297 @@
+//! Starting the parts of a network: the same for `dev`, which starts all of them in one process, and
+//! for one of them alone.
+
+use crate::{
+    home::{CoordinatorHome, GatewaySettings, ProviderSettings, read_toml},
+    shipped,
+};
+use althing_chain::{ChainConfig, MempoolConfig, Node, NodeConfig, Pacing};
+use althing_content::BlobStore;
+use althing_gateway::{ApiKeys, FileReceipts, Gateway, GatewayConfig, HttpDeliveries};
+use althing_node::{LedgerMachine, NodeClient};
+use althing_provider::{FileJournal, Provider, ProviderConfig, ThreadCompute};
+use althing_runtime::{Engine, Package};
+use althing_sdk::{HttpClient, LedgerClient, SessionKeyPair, StoreContent, SystemClock};
+use althing_types::ModelId;
+use anyhow::{Context as _, Result};
+use std::{collections::BTreeMap, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use tokio::{net::TcpListener, task::JoinHandle};
+
+/// The models that a process has loaded, by their ids on the ledger.
+pub type Engines = BTreeMap<ModelId, Arc<dyn Engine>>;
+
+/// Tasks that end when this is dropped.
+#[derive(Default)]
+pub struct Tasks(Vec<JoinHandle<()>>);
+
+impl Tasks {
+    fn add(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        self.0.push(tokio::spawn(task));
+    }
+}
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        for task in &self.0 {
+            task.abort();
+        }
+    }
+}
+
+/// Binds an address; what goes wrong names it.
+///
+/// # Errors
+/// If the address is in use or not of this machine.
+pub async fn bind(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}: choose another address"))
+}
+
+fn serve(tasks: &mut Tasks, listener: TcpListener, router: axum::Router) {
+    tasks.add(async move {
+        if let Err(error) = axum::serve(listener, router).await {
+            tracing::error!(%error, "the HTTP server ended");
+        }
+    });
+}
+
+/// A coordinator with its API.
+pub struct RunningNode {
+    pub client: Arc<NodeClient>,
+    pub api: SocketAddr,
+    /// Dropped first: requests end before the node does.
+    _tasks: Tasks,
+    node: Option<Node>,
+}
+
+impl RunningNode {
+    /// Stops it; its files are closed when this returns.
+    pub async fn stop(mut self) {
+        if let Some(node) = self.node.take() {
+            let _ = tokio::task::spawn_blocking(move || node.stop()).await;
+        }
+    }
+}
+
+impl Drop for RunningNode {
+    fn drop(&mut self) {
+        // Stopping joins a thread, which must not happen on a thread of this runtime.
+        if let Some(node) = self.node.take() {
+            std::thread::spawn(move || node.stop());
+        }
+    }
+}
+
+/// Starts a coordinator.
+///
+/// # Errors
+/// If its files or addresses cannot be used.
+pub async fn start_node(home: CoordinatorHome, api: TcpListener, threads: usize) -> Result<RunningNode> {
+    let machine = Arc::new(LedgerMachine::new(&home.genesis).context("the genesis")?);
+    let config = NodeConfig {
+        chain: ChainConfig {
+            prefix: "althing".into(),
+            network: home.network.clone(),
+            secret: home.secret,
+            chain_id: home.genesis.chain_id().0,
+            genesis_time_ms: home.genesis.time_ms,
+            pacing: Pacing::default(),
+            mempool: MempoolConfig::default(),
+        },
+        directory: home.directory.join("chain"),
+        listen: home.settings.listen,
+        peers: home.settings.peers.iter().map(|peer| (peer.key.0, peer.address)).collect(),
+        threads,
+    };
+    let node = tokio::task::spawn_blocking(move || Node::start_tokio(config, machine)).await??;
+    let client = Arc::new(NodeClient::new(node.handle().clone(), &home.genesis, &home.network));
+    let mut tasks = Tasks::default();
+    let address = api.local_addr()?;
+    serve(&mut tasks, api, althing_node::router(client.clone()));
+    Ok(RunningNode { client, api: address, _tasks: tasks, node: Some(node) })
+}
+
+/// Waits until a node answers.
+///
+/// # Errors
+/// If it does not within `wait`.
+pub async fn wait_ready(client: &dyn LedgerClient, wait: Duration) -> Result<()> {
+    let until = std::time::Instant::now() + wait;
+    loop {
+        match client.status().await {
+            Ok(_) => return Ok(()),
+            Err(error) if std::time::Instant::now() > until => return Err(error.into()),
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+/// Loads models by name: the shipped one from the binary, others from `directory`'s content or from
+/// `sources`.
+///
+/// # Errors
+/// If one is not registered, nowhere to be found, or malformed.
+pub async fn load_models(
+    client: &dyn LedgerClient,
+    names: &[String],
+    store: &Arc<BlobStore>,
+    sources: &[String],
+) -> Result<Engines> {
+    let shipped = shipped::tiny_stories()?;
+    let mut engines = Engines::new();
+    for name in names {
+        let model = client.model(name).await.with_context(|| format!("the model {name}"))?;
+        let package = if model.package == shipped.cid {
+            shipped.clone()
+        } else {
+            fetch_package(store, &model.package, sources).await.with_context(|| format!("the package of {name}"))?
+        };
+        let engine = tokio::task::spawn_blocking(move || althing_runtime::load(&package, 1)).await??;
+        engines.insert(model.id, Arc::from(engine));
+    }
+    Ok(engines)
+}
+
+async fn fetch_package(store: &Arc<BlobStore>, cid: &althing_content::Cid, sources: &[String]) -> Result<Package> {
+    if let Ok(package) = Package::from_store(&**store, cid) {
+        return Ok(package);
+    }
+    for source in sources {
+        let client = althing_content::Client::new(source)?;
+        if let Err(error) = client.dag(cid, store, althing_runtime::package::PACKAGE_BYTES_MAX).await {
+            tracing::warn!(%cid, source, %error, "not fetched");
+            continue;
+        }
+        return Ok(Package::from_store(&**store, cid)?);
+    }
+    anyhow::bail!("{cid} is nowhere to be found: import it with `althing model import`, or name a content source that has it")
+}
+
+/// A provider with its endpoint.
+pub struct RunningProvider {
+    pub provider: Arc<Provider>,
+    pub endpoint: SocketAddr,
+    _tasks: Tasks,
+}
+
+/// Starts a provider from its home. `engines` are those already loaded in this process.
+///
+/// # Errors
+/// If its files or address cannot be used, or a model cannot be loaded.
+pub async fn start_provider(
+    directory: &Path,
+    settings: ProviderSettings,
+    client: Arc<dyn LedgerClient>,
+    listener: TcpListener,
+    engines: Option<Engines>,
+) -> Result<RunningProvider> {
+    let store = Arc::new(BlobStore::open(directory.join("content"))?);
+    let store_private = Arc::new(BlobStore::open(directory.join("private"))?);
+    let engines = match engines {
+        Some(engines) => engines,
+        None => load_models(&*client, &settings.models, &store, &settings.content_sources).await?,
+    };
+    let key = SessionKeyPair::read(&directory.join("session.key"))?;
+    let chain = client.status().await?.chain;
+    let address = listener.local_addr()?;
+    let endpoint = match settings.behaviour {
+        // Liars take no chosen orders: those would simply fail.
+        althing_provider::Behaviour::Liar => String::new(),
+        althing_provider::Behaviour::Honest => settings.endpoint.unwrap_or_else(|| format!("http://{address}")),
+    };
+    let config = ProviderConfig {
+        account: settings.account,
+        models: engines.keys().copied().collect(),
+        endpoint,
+        behaviour: settings.behaviour,
+        earning_min: settings.earning_min,
+        content_sources: settings.content_sources,
+        salt_seed: rand::random(),
+    };
+    let parts = althing_provider::Parts {
+        client,
+        clock: Arc::new(SystemClock),
+        key,
+        content: Arc::new(StoreContent(store.clone())),
+        content_private: Arc::new(StoreContent(store_private)),
+        compute: Arc::new(ThreadCompute::new(engines, settings.runs_max)),
+        journal: Arc::new(FileJournal::open(directory.join("journal"))?),
+    };
+    let provider = Arc::new(Provider::new(config, chain, parts));
+    let mut tasks = Tasks::default();
+    serve(&mut tasks, listener, althing_provider::router(provider.clone(), store));
+    tasks.add({
+        let provider = provider.clone();
+        async move { provider.run().await }
+    });
+    Ok(RunningProvider { provider, endpoint: address, _tasks: tasks })
+}
+
+/// A gateway with its API.
+pub struct RunningGateway {
+    pub gateway: Arc<Gateway>,
+    pub api: SocketAddr,
+    _tasks: Tasks,
+}
+
+/// Starts a gateway from its home.
+///
+/// # Errors
+/// If its files or address cannot be used.
+pub async fn start_gateway(
+    directory: &Path,
+    settings: GatewaySettings,
+    client: Arc<dyn LedgerClient>,
+    listener: TcpListener,
+    engines: Engines,
+) -> Result<RunningGateway> {
+    let store = Arc::new(BlobStore::open(directory.join("content"))?);
+    let config = GatewayConfig {
+        fee_open: settings.fee_open,
+        fee_chosen: settings.fee_chosen,
+        agreements: settings.agreements,
+        answer_within_ms: settings.answer_within_ms,
+        choice_seed: rand::random(),
+        ..GatewayConfig::default()
+    };
+    let parts = althing_gateway::Parts {
+        client,
+        clock: Arc::new(SystemClock),
+        content: Arc::new(StoreContent(store.clone())),
+        deliveries: Arc::new(HttpDeliveries::new()?),
+        receipts: Arc::new(FileReceipts::open(directory.join("receipts"))?),
+        engines,
+    };
+    let gateway = Arc::new(Gateway::new(config, parts).await?);
+    let keys = ApiKeys::read(&directory.join("api-keys.json"))?;
+    let mut tasks = Tasks::default();
+    let address = listener.local_addr()?;
+    let router = althing_gateway::router(gateway.clone(), keys).merge(althing_content::gateway::router(store));
+    serve(&mut tasks, listener, router);
+    Ok(RunningGateway { gateway, api: address, _tasks: tasks })
+}
+
+/// A client of the node at `base`, which must answer.
+///
+/// # Errors
+/// If it does not.
+pub async fn connect(base: &str) -> Result<Arc<dyn LedgerClient>> {
+    let client = HttpClient::new(base)?;
+    client.status().await.context("no node answers; start one with `althing dev` or `althing node`, or name another with --node")?;
+    Ok(Arc::new(client))
+}
+
+/// Reads a provider's settings.
+///
+/// # Errors
+/// If the file is absent or malformed.
+pub fn provider_settings(directory: &Path) -> Result<ProviderSettings> {
+    read_toml(&directory.join("provider.toml"))
+}
+
+/// Reads a gateway's settings.
+///
+/// # Errors
+/// If the file is absent or malformed.
+pub fn gateway_settings(directory: &Path) -> Result<GatewaySettings> {
+    read_toml(&directory.join("gateway.toml"))
+}
