@@ -29,6 +29,8 @@ const CLIENTS: usize = 64;
 const PROVIDERS: usize = 16;
 /// Orders that are under way at a time: each provider's bond carries so many claims.
 const WAVE: usize = 960;
+/// Blocks without transactions that draw a wave's seeds or pay it out.
+const DUE_BLOCKS: usize = 3 + WAVE / 256;
 const NEVER_MS: u64 = 253_402_300_799_000;
 const CHALLENGE_WINDOW_MS: u64 = 1_000;
 
@@ -205,7 +207,8 @@ fn ledger_alone(orders: usize) -> Result<f64> {
         let txs: Vec<_> = (0..wave).map(|i| sign(i % CLIENTS, world.submit(deadline_ms, i))).collect();
         let begun = Instant::now();
         let events = blocks.block(&txs)?;
-        for _ in 0..3 {
+        // Beacons and due work come with later blocks, a bounded number of items each.
+        for _ in 0..DUE_BLOCKS {
             blocks.block(&[])?;
         }
         spent += begun.elapsed();
@@ -219,8 +222,7 @@ fn ledger_alone(orders: usize) -> Result<f64> {
         blocks.block(&txs)?;
         blocks.block(&reveals)?;
         blocks.time_ms += CHALLENGE_WINDOW_MS;
-        // Each block works off a bounded number of due items.
-        for _ in 0..wave / 256 + 1 {
+        for _ in 0..DUE_BLOCKS {
             claimed += blocks.block(&[])?.iter().filter(|event| matches!(event, Event::OrderClaimed { .. })).count();
         }
         spent += begun.elapsed();

@@ -12,12 +12,17 @@ mod shipped;
 use clap::Parser as _;
 use std::process::ExitCode;
 
+/// What people see without `--verbose`. The consensus libraries warn about every new database, and call it
+/// an error when one of their parts outlives another at the end.
+const QUIET: &str =
+    "warn,commonware_storage=error,commonware_consensus=error,commonware_p2p=error,commonware_resolver=off";
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
-    let default = if cli.verbose { "info,althing=debug" } else { "warn,commonware_consensus=error,commonware_p2p=error" };
+    let default = if cli.verbose { "info,althing=debug" } else { QUIET };
     let filter = tracing_subscriber::EnvFilter::try_from_env("ALTHING_LOG").unwrap_or_else(|_| default.into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

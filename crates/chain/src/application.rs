@@ -14,6 +14,7 @@ use crate::{
     live_state::Root,
     machine::{BlockContext, BlockOutput, StateRead as _, TxMeta},
     merkle,
+    pacing::{Parent, pace},
     shared::{Shared, verify_seed},
     store::{Databases, Entry, Merkleized, Unmerkleized, state_key},
 };
@@ -26,10 +27,9 @@ use commonware_glue::stateful::{
 use commonware_runtime::{Clock, Spawner};
 use commonware_storage::{Context as StorageContext, mmr::Location, qmdb::sync::Target};
 use commonware_utils::non_empty_range;
-use futures::{StreamExt as _, future::select};
+use futures::StreamExt as _;
 use std::{
     collections::BTreeMap,
-    pin::pin,
     sync::Arc,
     time::{Duration, UNIX_EPOCH},
 };
@@ -95,30 +95,6 @@ pub(crate) struct Chain {
 impl Chain {
     pub(crate) fn new(shared: Arc<Shared>, genesis: Block) -> Self {
         Self { shared, genesis }
-    }
-
-    /// Waits until it is time for a block after `parent`.
-    async fn pace(&self, clock: &impl Clock, parent: &Header) {
-        let pacing = self.shared.pacing;
-        let mut pool_version = self.shared.pool_version.subscribe();
-        let start_ms = now_ms(clock);
-        // A parent from the future must not make the wait longer than usual.
-        let since_ms = parent.time_ms.min(start_ms);
-        loop {
-            pool_version.borrow_and_update();
-            let now_ms = now_ms(clock);
-            let time_ms = parent.time_ms.saturating_add(1).max(now_ms);
-            let wait_ms = match self.shared.has_ready(&parent.state_root, time_ms) {
-                true => pacing.block_interval_ms_min,
-                false => pacing.block_interval_ms_idle,
-            };
-            let left_ms = since_ms.saturating_add(wait_ms).saturating_sub(now_ms);
-            if left_ms == 0 {
-                return;
-            }
-            let sleep = pin!(clock.sleep(Duration::from_millis(left_ms)));
-            select(sleep, pin!(pool_version.changed())).await;
-        }
     }
 
     /// The seed of the parent's view.
@@ -318,6 +294,7 @@ impl Chain {
             live.state
                 .insert(header.state_root, parent.state_root, executed.output)
         });
+        self.shared.remember(header);
         Ok(merkleized)
     }
 
@@ -369,7 +346,7 @@ impl<E: Spawner + StorageContext> Application<E> for Chain {
         let parent = ancestry.next().await?;
         let parent = &parent.inner().header;
         self.shared.loaded().await;
-        self.pace(&clock, parent).await;
+        pace(&self.shared, &clock, Parent::from(parent)).await;
         let seed_signature = self.seed(context.parent.0).await;
 
         let step_max = match parent.height {
@@ -412,7 +389,10 @@ impl<E: Spawner + StorageContext> Application<E> for Chain {
         });
         debug!(height = header.height, txs = txs.len(), "proposing");
         match Block::assemble(header, Arc::new(txs)) {
-            Ok(block) => Some(Proposed { block, merkleized }),
+            Ok(block) => {
+                self.shared.remember(&block.header);
+                Some(Proposed { block, merkleized })
+            }
             Err(cause) => {
                 error!(%cause, "could not assemble a block");
                 None

@@ -17,6 +17,7 @@ use crate::{
     mempool::{Mempool, MempoolConfig},
     node::{NodeHandle, Pacing},
     service::Service,
+    pacing::Paced,
     shared::{SeedCollector, Shared},
     store::{self, Database, Databases, NoPeers},
 };
@@ -335,6 +336,7 @@ where
     });
 
     // Consensus.
+    let paced = Paced::new(context.child("pacing"), shared.clone(), deferred.clone());
     let leader_timeout = Duration::from_millis(config.pacing.leader_timeout_ms);
     let consensus = simplex::Engine::new(
         context,
@@ -342,7 +344,7 @@ where
             scheme,
             elector: Random::<Sha256>::new(RandomVersion::V1),
             blocker,
-            automaton: deferred.clone(),
+            automaton: paced,
             relay: deferred.clone(),
             reporter: Reporters::from((deferred, SeedCollector(shared.clone()))),
             strategy: Sequential,

@@ -21,6 +21,7 @@ mod engine;
 mod gossip;
 mod history;
 mod live_state;
+mod pacing;
 mod service;
 mod shared;
 mod store;

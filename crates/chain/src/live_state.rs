@@ -43,11 +43,6 @@ impl LiveState {
         &self.base
     }
 
-    /// The name of the finalized state.
-    pub(crate) fn base_root(&self) -> Root {
-        self.base_root
-    }
-
     /// The state named `root`, unless it is unknown or no longer of interest.
     pub(crate) fn view(&self, root: &Root) -> Option<View<'_>> {
         let mut layers = Vec::new();
@@ -224,7 +219,7 @@ mod tests {
         live.insert([4; 32], [3; 32], output(&[("f", Some("6"))]));
         assert!(live.finalize(&[2; 32]).is_err(), "not next");
         assert!(live.finalize(&[1; 32]).is_ok());
-        assert_eq!(live.base_root(), [1; 32]);
+        assert_eq!(live.base_root, [1; 32]);
         assert_eq!(read(&live.view(&[1; 32]).unwrap(), 9), "a1 d4");
         assert_eq!(read(&live.view(&[2; 32]).unwrap(), 9), "a1 c3 d4");
         assert!(live.view(&[3; 32]).is_none());

@@ -107,6 +107,12 @@ pub trait Machine: Send + Sync + 'static {
     /// Whether `tx` is worth keeping until it can be executed.
     fn check_mempool(&self, state: &dyn StateRead, tx: &[u8]) -> Result<(), String>;
 
+    /// Whether something in `state` waits for the next block, whatever that holds, such as for its
+    /// beacon. Blocks are then made as fast as with transactions.
+    fn wants_block(&self, _state: &dyn StateRead) -> bool {
+        false
+    }
+
     /// Executes `txs` on `state`. Failing transactions have a receipt that says so.
     fn execute(&self, state: &dyn StateRead, ctx: &BlockContext, txs: &[Vec<u8>]) -> BlockOutput;
 }

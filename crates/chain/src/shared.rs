@@ -12,6 +12,7 @@ use crate::{
     machine::{Machine, TxMeta},
     mempool::{Mempool, SubmitError, TxId},
     node::Pacing,
+    pacing::Parent,
 };
 use commonware_actor::Feedback;
 use commonware_codec::{Copying, DecodeExt as _, FixedSize as _, Write as _};
@@ -25,13 +26,15 @@ use commonware_consensus::{
 };
 use parking_lot::{Mutex, RwLock};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// Seeds kept; a proposer needs that of its parent's view.
 const SEEDS_MAX: usize = 512;
+/// Blocks remembered for those that are built on them.
+const PARENTS_MAX: usize = 256;
 /// Callers of `wait` at a time.
 const WAITERS_MAX: usize = 65_536;
 
@@ -135,6 +138,8 @@ pub(crate) struct Shared {
     pub(crate) outgoing: mpsc::Sender<Arc<Vec<u8>>>,
     clock: Box<dyn Fn() -> u64 + Send + Sync>,
     waiters: Mutex<BTreeMap<TxId, Vec<oneshot::Sender<TxReceipt>>>>,
+    /// The newest blocks that were executed here, by digest.
+    parents: Mutex<VecDeque<([u8; 32], Parent)>>,
     /// Coordinators heard of: when, and their height.
     pub(crate) heard: Mutex<BTreeMap<[u8; 32], (u64, u64)>>,
 }
@@ -165,6 +170,7 @@ impl Shared {
             outgoing,
             clock,
             waiters: Mutex::new(BTreeMap::new()),
+            parents: Mutex::new(VecDeque::new()),
             heard: Mutex::new(BTreeMap::new()),
         }
     }
@@ -177,6 +183,7 @@ impl Shared {
     /// Makes the state that the database holds the live one.
     pub(crate) fn load(&self, state: LiveState, tip: Header) {
         let height = tip.height;
+        self.remember(&tip);
         *self.live.write() = Some(Live { state, tip });
         self.height.send_replace(Some(height));
     }
@@ -230,10 +237,28 @@ impl Shared {
         Ok((meta.id, tx))
     }
 
-    /// Whether a block on the state named `root` at `time_ms` would have a transaction.
-    pub(crate) fn has_ready(&self, root: &[u8; 32], time_ms: u64) -> bool {
+    /// Remembers a block that others may build on.
+    pub(crate) fn remember(&self, header: &Header) {
+        let mut parents = self.parents.lock();
+        parents.push_back((header.digest(), Parent::from(header)));
+        if parents.len() > PARENTS_MAX {
+            parents.pop_front();
+        }
+    }
+
+    /// What a block on the one with this digest waits for, if it is known.
+    pub(crate) fn parent(&self, digest: &[u8; 32]) -> Option<Parent> {
+        self.parents.lock().iter().rev().find(|(known, _)| known == digest).map(|(_, parent)| *parent)
+    }
+
+    /// Whether a block on the state named `root` at `time_ms` would have a transaction, or the
+    /// machine waits for it.
+    pub(crate) fn has_work(&self, root: &[u8; 32], time_ms: u64) -> bool {
         self.read(|live| {
             let view = live.state.view(root)?;
+            if self.machine.wants_block(&view) {
+                return Some(true);
+            }
             let pool = self.pool.lock();
             Some(pool.has_ready(self.machine.as_ref(), &view, time_ms))
         })

@@ -69,6 +69,11 @@ pub fn open(state: &dyn StateRead, limit: usize) -> Vec<Order> {
     OPEN.first(state, limit).into_iter().filter_map(|((_, id), ())| order(state, &id)).collect()
 }
 
+/// Whether an order waits for its seed.
+pub fn has_unseeded(state: &dyn StateRead) -> bool {
+    !UNSEEDED.first(state, 1).is_empty()
+}
+
 /// How many orders there have ever been.
 pub fn count(state: &dyn StateRead) -> u64 {
     NEWEST.get(state, &()).map_or(0, |(_, number)| number)

@@ -113,6 +113,11 @@ pub fn orders_open(state: &dyn StateRead, limit: usize) -> Vec<Order> {
     orders::open(state, limit)
 }
 
+/// Whether an order waits for the beacon that draws its seed. (T-2)
+pub fn has_unseeded(state: &dyn StateRead) -> bool {
+    orders::has_unseeded(state)
+}
+
 /// Cases whose votes are not counted yet.
 pub fn cases_open(state: &dyn StateRead, limit: usize) -> Vec<Case> {
     disputes::open(state, limit)

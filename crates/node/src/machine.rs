@@ -101,6 +101,10 @@ impl Machine for LedgerMachine {
         query::session_key(&state, &account, &key).map_or(u64::MAX, |key| key.nonce)
     }
 
+    fn wants_block(&self, state: &dyn StateRead) -> bool {
+        query::has_unseeded(&LedgerState(state))
+    }
+
     fn check_mempool(&self, state: &dyn StateRead, tx: &[u8]) -> Result<(), String> {
         let tx = SignedTx::decode(tx).map_err(|error| error.to_string())?;
         check_for_mempool(&LedgerState(state), &tx).map_err(|error| error.to_string())
