@@ -277,7 +277,10 @@ async fn one_coordinator(orders: usize) -> Result<f64> {
             let until_ms = deadline_ms;
             althing_sdk::order_until(&*client, &SystemClock, *id, until_ms, |order| order.seed.is_some()).await?;
         }
-        let commits = ids.iter().enumerate().map(|(i, id)| (providers[i % PROVIDERS].clone(), world.commit(*id, &world.providers[i % PROVIDERS])));
+        let commits = ids
+            .iter()
+            .enumerate()
+            .map(|(i, id)| (providers[i % PROVIDERS].clone(), world.commit(*id, &world.providers[i % PROVIDERS])));
         send_all(commits.collect()).await?;
         let reveals = ids.iter().enumerate().map(|(i, id)| (providers[i % PROVIDERS].clone(), reveal(*id)));
         send_all(reveals.collect()).await?;
@@ -285,7 +288,8 @@ async fn one_coordinator(orders: usize) -> Result<f64> {
     }
     for id in last {
         let until_ms = althing_sdk::Clock::now_ms(&SystemClock) + 60_000;
-        let order = althing_sdk::order_until(&*client, &SystemClock, id, until_ms, |order| order.state.is_final()).await?;
+        let order =
+            althing_sdk::order_until(&*client, &SystemClock, id, until_ms, |order| order.state.is_final()).await?;
         ensure!(order.state == OrderState::Claimed, "order {id} was not claimed");
     }
     let spent = begun.elapsed();
@@ -298,12 +302,12 @@ async fn one_coordinator(orders: usize) -> Result<f64> {
 async fn send_all(calls: Vec<(Arc<Sender>, Call)>) -> Result<Vec<Option<OrderId>>> {
     let mut sent = Vec::with_capacity(calls.len());
     for (sender, call) in calls {
-        let id = sender.submit(call).await?;
-        sent.push((sender, id));
+        let tx = sender.submit(call).await?;
+        sent.push((sender, tx));
     }
     let mut orders = Vec::with_capacity(sent.len());
-    for (sender, id) in sent {
-        orders.push(sender.wait(id, 60_000).await?.receipt.order);
+    for (sender, tx) in sent {
+        orders.push(sender.wait(&tx).await?.receipt.order);
     }
     Ok(orders)
 }

@@ -16,7 +16,9 @@ use althing_content::{BlobStore, Profile, put_tree};
 use althing_gateway::{ApiKey, ApiKeys, Level};
 use althing_node::receipt;
 use althing_runtime::Package;
-use althing_sdk::{Clock as _, LedgerClient, OrderFilter, Sender, SessionKeyPair, Signer as _, SystemClock, WalletSigner};
+use althing_sdk::{
+    Clock as _, LedgerClient, OrderFilter, Sender, SessionKeyPair, Signer as _, SystemClock, WalletSigner,
+};
 use althing_types::{
     Address, Call, Hash, Order, OrderState, Verification,
     api::{Included, Status},
@@ -70,7 +72,10 @@ fn init(args: InitArgs) -> Result<()> {
         }));
     }
     println!("{}", genesis.chain_id());
-    eprintln!("the network {} is in {dir}; start its parts, each in a terminal or on a machine of its own:\n", genesis.network);
+    eprintln!(
+        "the network {} is in {dir}; start its parts, each in a terminal or on a machine of its own:\n",
+        genesis.network
+    );
     for index in 0..args.coordinators {
         eprintln!("    althing node --home {}", home.coordinator(index).display());
     }
@@ -165,7 +170,11 @@ async fn gateway(args: GatewayArgs) -> Result<()> {
         None => roles::Engines::new(),
     };
     let running = roles::start_gateway(&args.home, settings, client, listener, engines).await?;
-    eprintln!("the OpenAI-compatible API is at http://{}/v1; API keys are in {}", running.api, args.home.join("api-keys.json").display());
+    eprintln!(
+        "the OpenAI-compatible API is at http://{}/v1; API keys are in {}",
+        running.api,
+        args.home.join("api-keys.json").display()
+    );
     until_signal().await;
     Ok(())
 }
@@ -205,7 +214,8 @@ async fn ask(args: AskArgs) -> Result<()> {
         rest.push_str(&String::from_utf8_lossy(&bytes));
         while let Some(end) = rest.find('\n') {
             let line: String = rest.drain(..=end).collect();
-            let Some(data) = line.trim_end().strip_prefix("data:").map(str::trim).filter(|data| *data != "[DONE]") else {
+            let Some(data) = line.trim_end().strip_prefix("data:").map(str::trim).filter(|data| *data != "[DONE]")
+            else {
                 continue;
             };
             let chunk: serde_json::Value = serde_json::from_str(data)?;
@@ -341,7 +351,14 @@ async fn model(command: ModelCommand) -> Result<()> {
                 .iter()
                 .map(|model| {
                     let verification = format!("{:?}", model.verification).to_lowercase();
-                    vec![model.name.clone(), model.fee.to_string(), verification, model.supporters.to_string(), model.runs.to_string(), model.package.to_string()]
+                    vec![
+                        model.name.clone(),
+                        model.fee.to_string(),
+                        verification,
+                        model.supporters.to_string(),
+                        model.runs.to_string(),
+                        model.package.to_string(),
+                    ]
                 })
                 .collect();
             table(&["NAME", "FEE", "VERIFICATION", "PROVIDERS", "RUNS", "PACKAGE"], &rows);
@@ -401,9 +418,19 @@ async fn order(command: OrderCommand) -> Result<()> {
             }
             let row = |order: &Order| {
                 let provider = order.solutions.first().map_or("-".into(), |solution| solution.provider.to_string());
-                vec![order.number.to_string(), order.id.to_string(), order.lane.name().into(), state(order), order.fee.to_string(), provider]
+                vec![
+                    order.number.to_string(),
+                    order.id.to_string(),
+                    order.lane.name().into(),
+                    state(order),
+                    order.fee.to_string(),
+                    provider,
+                ]
             };
-            table(&["NUMBER", "ORDER", "LANE", "STATE", "FEE", "PROVIDER"], &orders.iter().map(row).collect::<Vec<_>>());
+            table(
+                &["NUMBER", "ORDER", "LANE", "STATE", "FEE", "PROVIDER"],
+                &orders.iter().map(row).collect::<Vec<_>>(),
+            );
             Ok(())
         }
         OrderCommand::Show { order, node } => output::json(&connect(&node.node).await?.order(order).await?),
@@ -422,7 +449,13 @@ async fn dispute(command: DisputeCommand) -> Result<()> {
                 .iter()
                 .map(|case| {
                     let refute = case.votes.iter().filter(|vote| vote.refute).count();
-                    vec![case.order.to_string(), case.solver.to_string(), case.contester.to_string(), refute.to_string(), (case.votes.len() - refute).to_string()]
+                    vec![
+                        case.order.to_string(),
+                        case.solver.to_string(),
+                        case.contester.to_string(),
+                        refute.to_string(),
+                        (case.votes.len() - refute).to_string(),
+                    ]
                 })
                 .collect();
             table(&["ORDER", "SOLVER", "CONTESTER", "REFUTE", "UPHOLD"], &rows);
@@ -451,7 +484,11 @@ fn verify(args: VerifyArgs) -> Result<()> {
             None => shipped::tiny_stories()?,
         };
         if package.cid != checked.order.package {
-            bail!("the order ran package {}, this is {}: name its directory with --package", checked.order.package, package.cid);
+            bail!(
+                "the order ran package {}, this is {}: name its directory with --package",
+                checked.order.package,
+                package.cid
+            );
         }
         let seed = checked.order.seed.context("the order has no seed")?;
         let bar = spinner("running the model again");
@@ -480,7 +517,9 @@ fn verify(args: VerifyArgs) -> Result<()> {
         eprintln!("re-run    the same bits on this machine");
     }
     if !trusted {
-        eprintln!("note: checked against the key in the receipt itself; with --network-key you say which network you trust");
+        eprintln!(
+            "note: checked against the key in the receipt itself; with --network-key you say which network you trust"
+        );
     }
     Ok(())
 }

@@ -77,7 +77,9 @@ struct Told<'a> {
 pub fn params(profile: Option<&Path>, dev: bool) -> Result<althing_types::Params> {
     let text = match profile {
         None => profile::DEFAULT.to_owned(),
-        Some(path) => std::fs::read_to_string(path).with_context(|| format!("cannot read the profile {}", path.display()))?,
+        Some(path) => {
+            std::fs::read_to_string(path).with_context(|| format!("cannot read the profile {}", path.display()))?
+        }
     };
     let name = profile.map_or("the default profile".into(), |path| path.display().to_string());
     profile::parse(&text, dev).with_context(|| name)
@@ -213,7 +215,8 @@ async fn start(args: &DevArgs, progress: &indicatif::ProgressBar) -> Result<Netw
     let listener = bind(args.listen.unwrap_or(default)).await?;
     let gateway = roles::start_gateway(&directory, settings, client_of(0), listener, engines).await?;
     let keys: Vec<ApiKey> = serde_json::from_slice(&std::fs::read(directory.join("api-keys.json"))?)?;
-    let api_key = keys.into_iter().next().context("the gateway's home has no API key: `althing key create` makes one")?;
+    let api_key =
+        keys.into_iter().next().context("the gateway's home has no API key: `althing key create` makes one")?;
     Ok(Network { gateway, providers, nodes, api_key, home })
 }
 
@@ -236,7 +239,8 @@ async fn start_nodes(args: &DevArgs, home: &Home) -> Result<Vec<RunningNode>> {
     let mut starting = Vec::new();
     for (index, mut coordinator) in homes.into_iter().enumerate() {
         for peer in &mut coordinator.settings.peers {
-            let position = keys.iter().position(|key| *key == peer.key).context("an unknown coordinator in node.toml")?;
+            let position =
+                keys.iter().position(|key| *key == peer.key).context("an unknown coordinator in node.toml")?;
             peer.address = addresses[position];
         }
         let api = match index {
@@ -289,7 +293,8 @@ fn write_ready(path: &Path, network: &Network, gateway: &str) -> Result<()> {
         pid: std::process::id(),
     };
     let new = path.with_extension("new");
-    std::fs::write(&new, serde_json::to_vec_pretty(&ready)?).and_then(|()| std::fs::rename(&new, path))
+    std::fs::write(&new, serde_json::to_vec_pretty(&ready)?)
+        .and_then(|()| std::fs::rename(&new, path))
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
@@ -313,16 +318,28 @@ async fn ask(network: &Network, question: &str) -> Result<(Answer, Vec<althing_t
     let telling = async {
         while let Some(progress) = happening.recv().await {
             match progress {
-                Progress::Ordered { order, .. } => bar.set_message(format!("order {} waits for an answer", order.short())),
+                Progress::Ordered { order, .. } => {
+                    bar.set_message(format!("order {} waits for an answer", order.short()))
+                }
                 Progress::Answered { provider } => bar.set_message(format!("{provider} answered; others re-run it")),
                 Progress::Contested { order } => {
-                    bar.suspend(|| eprintln!("the answer of order {} is contested: others re-ran it and got something else", order.short()));
+                    bar.suspend(|| {
+                        eprintln!(
+                            "the answer of order {} is contested: others re-ran it and got something else",
+                            order.short()
+                        )
+                    });
                     bar.set_message("the network votes on the answer");
                 }
                 Progress::Refuted { order, provider } => {
                     refuted.push(order);
                     let who = provider.map_or(String::new(), |provider| format!(" and {provider} slashed"));
-                    bar.suspend(|| eprintln!("the answer of order {} was refuted{who}; the fee is refunded; asking again", order.short()));
+                    bar.suspend(|| {
+                        eprintln!(
+                            "the answer of order {} was refuted{who}; the fee is refunded; asking again",
+                            order.short()
+                        )
+                    });
                 }
                 Progress::Text(_) => {}
             }

@@ -125,7 +125,9 @@ fn create(path: &Path, text: impl AsRef<[u8]>) -> Result<()> {
         .create_new(true)
         .open(path)
         .with_context(|| format!("cannot write {}", path.display()))?;
-    file.write_all(text.as_ref()).and_then(|()| file.sync_all()).with_context(|| format!("cannot write {}", path.display()))
+    file.write_all(text.as_ref())
+        .and_then(|()| file.sync_all())
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn create_dir(path: &Path) -> Result<()> {
@@ -172,7 +174,11 @@ impl Home {
     }
     /// How many homes of a kind there are.
     pub fn count(&self, kind: &str) -> u32 {
-        (0..).take_while(|index| self.0.join(kind).join(index.to_string()).is_dir()).count().try_into().unwrap_or(u32::MAX)
+        (0..)
+            .take_while(|index| self.0.join(kind).join(index.to_string()).is_dir())
+            .count()
+            .try_into()
+            .unwrap_or(u32::MAX)
     }
 
     /// Makes a network's directory; nothing runs yet.
@@ -187,7 +193,10 @@ impl Home {
         let (public, secrets) = deal(plan.coordinators, rand::rng()).context("the keys of the network")?;
         let port = |offset: u32| -> Result<SocketAddr> {
             let port = u32::from(plan.port_base) + offset;
-            let port = u16::try_from(port).ok().filter(|port| *port > 0).context("the ports end at 65535: choose a lower --port-base")?;
+            let port = u16::try_from(port)
+                .ok()
+                .filter(|port| *port > 0)
+                .context("the ports end at 65535: choose a lower --port-base")?;
             Ok(SocketAddr::from(([127, 0, 0, 1], port)))
         };
         let (p2p, api) = (|i: u32| port(i), |i: u32| port(20 + i));
@@ -210,11 +219,8 @@ impl Home {
             answer_within_ms: althing_gateway::GatewayConfig::default().answer_within_ms,
         };
         create(&gateway.join("gateway.toml"), toml::to_string_pretty(&settings)?)?;
-        let api_key = ApiKey {
-            api_key: ApiKeys::random_text(),
-            account: client.account(),
-            session_key: Hash(session.secret()),
-        };
+        let api_key =
+            ApiKey { api_key: ApiKeys::random_text(), account: client.account(), session_key: Hash(session.secret()) };
         ApiKeys::add(&gateway.join("api-keys.json"), api_key)?;
         client.write(&self.wallet("client"))?;
         maker.write(&self.wallet("maker"))?;
@@ -265,7 +271,8 @@ impl Home {
             create(&home.join("genesis.json"), &text)?;
             write_coordinator_key(&home.join("coordinator.key"), secret)?;
             let others = (0u32..).zip(public.participants()).filter(|(other, _)| *other != index);
-            let peers = others.map(|(other, key)| Ok(Peer { key: Hash(key), address: p2p(other)? })).collect::<Result<_>>()?;
+            let peers =
+                others.map(|(other, key)| Ok(Peer { key: Hash(key), address: p2p(other)? })).collect::<Result<_>>()?;
             let settings = NodeSettings { listen: p2p(index)?, api: api(index)?, peers };
             create(&home.join("node.toml"), toml::to_string_pretty(&settings)?)?;
         }
@@ -315,10 +322,12 @@ impl CoordinatorHome {
     /// If a file is absent or malformed.
     pub fn read(directory: &Path) -> Result<Self> {
         let genesis = read_genesis(&directory.join("genesis.json"))?;
-        let network = NetworkPublic::from_hex(&genesis.coordinators).context("the coordinators' key in genesis.json")?;
+        let network =
+            NetworkPublic::from_hex(&genesis.coordinators).context("the coordinators' key in genesis.json")?;
         let path = directory.join("coordinator.key");
         let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let secret = CoordinatorSecret::from_hex(text.trim()).with_context(|| format!("{} holds no key", path.display()))?;
+        let secret =
+            CoordinatorSecret::from_hex(text.trim()).with_context(|| format!("{} holds no key", path.display()))?;
         let settings = read_toml(&directory.join("node.toml"))?;
         Ok(Self { genesis, network, secret, settings, directory: directory.to_owned() })
     }

@@ -163,7 +163,9 @@ async fn fetch_package(store: &Arc<BlobStore>, cid: &althing_content::Cid, sourc
         }
         return Ok(Package::from_store(&**store, cid)?);
     }
-    anyhow::bail!("{cid} is nowhere to be found: import it with `althing model import`, or name a content source that has it")
+    anyhow::bail!(
+        "{cid} is nowhere to be found: import it with `althing model import`, or name a content source that has it"
+    )
 }
 
 /// A provider with its endpoint.
@@ -276,7 +278,10 @@ pub async fn start_gateway(
 /// If it does not.
 pub async fn connect(base: &str) -> Result<Arc<dyn LedgerClient>> {
     let client = HttpClient::new(base)?;
-    client.status().await.context("no node answers; start one with `althing dev` or `althing node`, or name another with --node")?;
+    client
+        .status()
+        .await
+        .context("no node answers; start one with `althing dev` or `althing node`, or name another with --node")?;
     Ok(Arc::new(client))
 }
 

@@ -70,10 +70,7 @@ pub(crate) enum InvalidBlock {
 }
 
 pub(crate) fn now_ms(clock: &impl Clock) -> u64 {
-    clock
-        .current()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_millis() as u64)
+    clock.current().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 /// What executing a block gives, with the commitments to it.
@@ -149,10 +146,7 @@ impl Chain {
             let id = state_key(&key);
             batch = batch.write(id, value.map(|value| Entry::new(key, value)));
         }
-        batch
-            .merkleize()
-            .await
-            .expect("the batch is on the branch of its block and storage works")
+        batch.merkleize().await.expect("the batch is on the branch of its block and storage works")
     }
 
     /// Enters what the database gives into `header`.
@@ -170,10 +164,7 @@ impl Chain {
             return Err(InvalidBlock::ForeignChain);
         }
         if header.height != parent.height + 1 {
-            return Err(InvalidBlock::Height {
-                parent: parent.height,
-                got: header.height,
-            });
+            return Err(InvalidBlock::Height { parent: parent.height, got: header.height });
         }
         let step_max = match parent.height {
             0 => FIRST_TIME_STEP_MS_MAX,
@@ -181,10 +172,7 @@ impl Chain {
         };
         let step = header.time_ms.checked_sub(parent.time_ms);
         if !step.is_some_and(|step| (1..=step_max).contains(&step)) {
-            return Err(InvalidBlock::Time {
-                parent: parent.time_ms,
-                got: header.time_ms,
-            });
+            return Err(InvalidBlock::Time { parent: parent.time_ms, got: header.time_ms });
         }
         if !header.reserved.is_empty() {
             return Err(InvalidBlock::Reserved);
@@ -200,12 +188,7 @@ impl Chain {
         };
         let valid = match expected {
             Some(expected) => expected == header.seed_signature,
-            None => verify_seed(
-                &self.shared.verifier,
-                header.epoch,
-                header.parent_view,
-                &header.seed_signature,
-            ),
+            None => verify_seed(&self.shared.verifier, header.epoch, header.parent_view, &header.seed_signature),
         };
         valid.then_some(()).ok_or(InvalidBlock::Seed)
     }
@@ -213,26 +196,16 @@ impl Chain {
     fn check_txs(&self, block: &Block, parent: &Header) -> Result<(), InvalidBlock> {
         let machine = self.shared.machine.as_ref();
         let invalid = |index: usize, reason| InvalidBlock::Transaction { index, reason };
-        let metas = self
-            .inspect(&block.txs)
-            .map_err(|(index, reason)| invalid(index, reason))?;
-        if let Some(index) = metas
-            .iter()
-            .position(|meta| meta.expires_at_ms < block.header.time_ms)
-        {
+        let metas = self.inspect(&block.txs).map_err(|(index, reason)| invalid(index, reason))?;
+        if let Some(index) = metas.iter().position(|meta| meta.expires_at_ms < block.header.time_ms) {
             return Err(InvalidBlock::Expired(index));
         }
         self.shared
             .read(|live| {
-                let view = live
-                    .state
-                    .view(&parent.state_root)
-                    .ok_or(InvalidBlock::UnknownParentState)?;
+                let view = live.state.view(&parent.state_root).ok_or(InvalidBlock::UnknownParentState)?;
                 let mut nonces = BTreeMap::new();
                 for (index, meta) in metas.iter().enumerate() {
-                    let next = nonces
-                        .entry(meta.sender)
-                        .or_insert_with(|| machine.next_nonce(&view, &meta.sender));
+                    let next = nonces.entry(meta.sender).or_insert_with(|| machine.next_nonce(&view, &meta.sender));
                     if meta.nonce != *next {
                         let (next, got) = (*next, meta.nonce);
                         return Err(InvalidBlock::Nonce { index, next, got });
@@ -244,17 +217,10 @@ impl Chain {
             .ok_or(InvalidBlock::UnknownParentState)??;
         let unverified: Vec<usize> = {
             let pool = self.shared.pool.lock();
-            (0..metas.len())
-                .filter(|index| !pool.contains(&metas[*index].id))
-                .collect()
+            (0..metas.len()).filter(|index| !pool.contains(&metas[*index].id)).collect()
         };
-        let txs: Vec<Vec<u8>> = unverified
-            .iter()
-            .map(|index| block.txs[*index].clone())
-            .collect();
-        machine
-            .verify_batch(&txs)
-            .map_err(|at| InvalidBlock::Signature(unverified.get(at).copied().unwrap_or(at)))
+        let txs: Vec<Vec<u8>> = unverified.iter().map(|index| block.txs[*index].clone()).collect();
+        machine.verify_batch(&txs).map_err(|at| InvalidBlock::Signature(unverified.get(at).copied().unwrap_or(at)))
     }
 
     fn inspect(&self, txs: &[Vec<u8>]) -> Result<Vec<TxMeta>, (usize, String)> {
@@ -275,9 +241,7 @@ impl Chain {
         batches: Unmerkleized<E>,
     ) -> Result<Merkleized<E>, InvalidBlock> {
         let header = &block.header;
-        let executed = self
-            .execute(&parent.state_root, header, &block.txs)
-            .ok_or(InvalidBlock::UnknownParentState)?;
+        let executed = self.execute(&parent.state_root, header, &block.txs).ok_or(InvalidBlock::UnknownParentState)?;
         if executed.receipts_root != header.receipts_root {
             return Err(InvalidBlock::Commitment("receipts root"));
         }
@@ -290,10 +254,7 @@ impl Chain {
         if expected != *header {
             return Err(InvalidBlock::Commitment("state"));
         }
-        self.shared.write(|live| {
-            live.state
-                .insert(header.state_root, parent.state_root, executed.output)
-        });
+        self.shared.write(|live| live.state.insert(header.state_root, parent.state_root, executed.output));
         self.shared.remember(header);
         Ok(merkleized)
     }
@@ -320,16 +281,8 @@ impl<E: Spawner + StorageContext> Application<E> for Chain {
     type Input = ();
 
     fn sync_targets(block: &Block) -> Target<commonware_storage::mmr::Family, Digest> {
-        let Header {
-            ops_root,
-            ops_start,
-            ops_end,
-            ..
-        } = block.header;
-        Target::new(
-            sha256::Digest(ops_root),
-            non_empty_range!(Location::new(ops_start), Location::new(ops_end)),
-        )
+        let Header { ops_root, ops_start, ops_end, .. } = block.header;
+        Target::new(sha256::Digest(ops_root), non_empty_range!(Location::new(ops_start), Location::new(ops_end)))
     }
 
     async fn genesis(&mut self) -> Block {
@@ -383,10 +336,7 @@ impl<E: Spawner + StorageContext> Application<E> for Chain {
         header.events_root = executed.events_root;
         let merkleized = Self::merkleize(batches, executed.writes).await;
         Self::commit(&mut header, &merkleized);
-        self.shared.write(|live| {
-            live.state
-                .insert(header.state_root, parent.state_root, executed.output)
-        });
+        self.shared.write(|live| live.state.insert(header.state_root, parent.state_root, executed.output));
         debug!(height = header.height, txs = txs.len(), "proposing");
         match Block::assemble(header, Arc::new(txs)) {
             Ok(block) => {
@@ -419,10 +369,7 @@ impl<E: Spawner + StorageContext> Application<E> for Chain {
             }
             let ahead_ms = block.header.time_ms.saturating_sub(now_ms(&clock));
             if ahead_ms > SKEW_MS {
-                debug!(
-                    height = block.header.height,
-                    ahead_ms, "block from the future"
-                );
+                debug!(height = block.header.height, ahead_ms, "block from the future");
                 clock.sleep(Duration::from_millis(ahead_ms - SKEW_MS)).await;
             }
         }
@@ -457,9 +404,7 @@ impl<E: Spawner + StorageContext> Application<E> for Chain {
             .read(|live| live.state.output(&header.state_root))
             .flatten()
             .expect("a block is executed before it is finalized");
-        let metas = self
-            .inspect(&block.txs)
-            .expect("the transactions of a finalized block can be decoded");
+        let metas = self.inspect(&block.txs).expect("the transactions of a finalized block can be decoded");
         let record = Arc::new(self.record(block, &output, &metas));
         let receipts = record.tx_receipts();
         if !self.shared.history.append(record).await {

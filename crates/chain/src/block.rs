@@ -140,13 +140,8 @@ impl Block {
     /// The caller vouches for the transaction root and for the leader being a valid key.
     pub(crate) fn assemble(header: Header, txs: Arc<Vec<Vec<u8>>>) -> Result<Self, CodecError> {
         header.check()?;
-        let leader =
-            key_from_bytes(&header.leader).map_err(|_| CodecError::Invalid("Header", "leader"))?;
-        Ok(Self {
-            header,
-            txs,
-            leader,
-        })
+        let leader = key_from_bytes(&header.leader).map_err(|_| CodecError::Invalid("Header", "leader"))?;
+        Ok(Self { header, txs, leader })
     }
 
     /// The first block. It commits to the state that the machine starts from.
@@ -200,8 +195,7 @@ impl Read for Block {
     fn read_cfg(buf: &mut impl Buf, _: &()) -> Result<Self, CodecError> {
         let limit = MAX_HEADER_BYTES + MAX_RESERVED_BYTES;
         let header = Vec::<u8>::read_cfg(buf, &(RangeCfg::new(0..=limit), ()))?;
-        let header = Header::from_bytes(&header)
-            .map_err(|cause| CodecError::Wrapped("Header", Box::new(cause)))?;
+        let header = Header::from_bytes(&header).map_err(|cause| CodecError::Wrapped("Header", Box::new(cause)))?;
         let count = read_count(buf)?;
         let (mut txs, mut total) = (Vec::with_capacity(count.min(1024)), 0);
         for _ in 0..count {
@@ -257,10 +251,7 @@ impl CertifiableBlock for Block {
         Context {
             round: self.header.round(),
             leader: self.leader.clone(),
-            parent: (
-                View::new(self.header.parent_view),
-                sha256::Digest(self.header.parent),
-            ),
+            parent: (View::new(self.header.parent_view), sha256::Digest(self.header.parent)),
         }
     }
 }
@@ -320,10 +311,7 @@ mod tests {
         assert!(Block::decode(Copying(&block.encode())).is_err());
         let mut block = sample(vec![]);
         let not_a_point = (0..=255).map(|byte| [byte; 32]);
-        block.header.leader = not_a_point
-            .into_iter()
-            .find(|bytes| key_from_bytes(bytes).is_err())
-            .unwrap();
+        block.header.leader = not_a_point.into_iter().find(|bytes| key_from_bytes(bytes).is_err()).unwrap();
         assert!(Block::decode(Copying(&block.encode())).is_err());
     }
 

@@ -16,8 +16,8 @@ use crate::{
     machine::Machine,
     mempool::{Mempool, MempoolConfig},
     node::{NodeHandle, Pacing},
-    service::Service,
     pacing::Paced,
+    service::Service,
     shared::{SeedCollector, Shared},
     store::{self, Database, Databases, NoPeers},
 };
@@ -47,9 +47,7 @@ use commonware_glue::stateful::{
 };
 use commonware_p2p::{Blocker, Provider, Receiver, Sender, max_message_size};
 use commonware_parallel::Sequential;
-use commonware_runtime::{
-    Clock, Handle, Metrics, Quota, Spawner, Storage, buffer::paged::CacheRef,
-};
+use commonware_runtime::{Clock, Handle, Metrics, Quota, Spawner, Storage, buffer::paged::CacheRef};
 use commonware_storage::{archive::prunable, translator::TwoCap};
 use commonware_utils::{NZDuration, NZU16, NZU32, NZU64, NZUsize};
 use futures::StreamExt as _;
@@ -93,9 +91,7 @@ pub enum StartError {
     Key(#[from] KeyError),
     #[error("opening the files failed: {0}")]
     Storage(String),
-    #[error(
-        "the idle interval of {idle_ms} ms leaves no time before the leader timeout of {timeout_ms} ms"
-    )]
+    #[error("the idle interval of {idle_ms} ms leaves no time before the leader timeout of {timeout_ms} ms")]
     Pacing { idle_ms: u64, timeout_ms: u64 },
     #[error("there is no address for coordinator {0}")]
     NoAddress(String),
@@ -128,12 +124,7 @@ fn genesis_root(state: &BTreeMap<Vec<u8>, Vec<u8>>) -> [u8; 32] {
     Sha256::hash(&[b"althing-genesis-state-1", &bytes]).0
 }
 
-fn archive<C>(
-    prefix: &str,
-    name: &str,
-    page_cache: CacheRef,
-    codec_config: C,
-) -> prunable::Config<TwoCap, C> {
+fn archive<C>(prefix: &str, name: &str, page_cache: CacheRef, codec_config: C) -> prunable::Config<TwoCap, C> {
     prunable::Config {
         translator: TwoCap,
         metadata_partition: format!("{prefix}-{name}-meta"),
@@ -166,16 +157,9 @@ where
     Tx: Sender<PublicKey = PublicKey>,
     Rx: Receiver<PublicKey = PublicKey>,
 {
-    let Pacing {
-        block_interval_ms_idle: idle_ms,
-        leader_timeout_ms: timeout_ms,
-        ..
-    } = config.pacing;
+    let Pacing { block_interval_ms_idle: idle_ms, leader_timeout_ms: timeout_ms, .. } = config.pacing;
     if idle_ms.saturating_mul(5) > timeout_ms.saturating_mul(4) {
-        return Err(StartError::Pacing {
-            idle_ms,
-            timeout_ms,
-        });
+        return Err(StartError::Pacing { idle_ms, timeout_ms });
     }
     let scheme = config.network.signer(&config.secret)?;
     let me = config.secret.identity().public_key();
@@ -236,25 +220,16 @@ where
         },
     );
     broadcast.start(channels.broadcast);
-    let storage =
-        |cause: commonware_storage::archive::Error| StartError::Storage(cause.to_string());
-    let certificates = prunable::Archive::init(
-        context.child("certificates"),
-        archive(
-            prefix,
-            "certificates",
-            page_cache.clone(),
-            Scheme::certificate_codec_config_unbounded(),
-        ),
-    )
+    let storage = |cause: commonware_storage::archive::Error| StartError::Storage(cause.to_string());
+    let certificates = prunable::Archive::init(context.child("certificates"), {
+        let _: () = Scheme::certificate_codec_config_unbounded();
+        archive(prefix, "certificates", page_cache.clone(), ())
+    })
     .await
     .map_err(storage)?;
-    let blocks = prunable::Archive::init(
-        context.child("blocks"),
-        archive(prefix, "blocks", page_cache.clone(), ()),
-    )
-    .await
-    .map_err(storage)?;
+    let blocks = prunable::Archive::init(context.child("blocks"), archive(prefix, "blocks", page_cache.clone(), ()))
+        .await
+        .map_err(storage)?;
     let plan = SyncPlan::init(context.child("plan"), format!("{prefix}-plan")).await;
     let epocher = FixedEpocher::new(NZU64!(u64::MAX));
     let genesis_digested = Digested::compute(genesis.clone(), &Sequential).await;
@@ -302,22 +277,14 @@ where
             strategy: Sequential,
         },
     );
-    let deferred = Deferred::new(
-        context.child("application"),
-        stateful_mailbox.clone(),
-        marshal_mailbox.clone(),
-        epocher,
-    );
+    let deferred =
+        Deferred::new(context.child("application"), stateful_mailbox.clone(), marshal_mailbox.clone(), epocher);
     marshal.start(stateful_mailbox.clone(), buffer, resolver);
     stateful.start();
 
     // What is not consensus.
     let (requests, service_requests) = mpsc::channel(REQUESTS_MAX);
-    let service = Service {
-        shared: shared.clone(),
-        marshal: marshal_mailbox,
-        genesis: genesis.clone(),
-    };
+    let service = Service { shared: shared.clone(), marshal: marshal_mailbox, genesis: genesis.clone() };
     context.child("service").spawn({
         let genesis = genesis.clone();
         move |context| async move {
@@ -359,10 +326,7 @@ where
             certification_timeout: leader_timeout * 2,
             timeout_retry: leader_timeout * 2,
             view_retention: ViewDelta::new(256),
-            skip: SkipPolicy::Enabled {
-                timeout: leader_timeout * 5,
-                budget: simplex::SkipBudget::Participants,
-            },
+            skip: SkipPolicy::Enabled { timeout: leader_timeout * 5, budget: simplex::SkipBudget::Participants },
             fetch_timeout: NZDuration!(Duration::from_secs(1)),
             fetch_retry_delay: Duration::from_millis(200),
             forward: ForwardPolicy::Disabled,
@@ -400,10 +364,7 @@ where
         }
         (state, database.root().0)
     };
-    let tip = service
-        .header_of(&root)
-        .await
-        .expect("the state is that of a finalized block");
+    let tip = service.header_of(&root).await.expect("the state is that of a finalized block");
     info!(height = tip.height, keys = state.len(), "state loaded");
     drop(database);
     service.shared.load(LiveState::new(root, state), tip);

@@ -68,7 +68,7 @@ pub(crate) async fn send<E: Clock>(
         {
             txs.push(tx);
         }
-        let height = shared.height.borrow().unwrap_or(0);
+        let height = shared.height.get().unwrap_or(0);
         for txs in batches(&txs) {
             let message = Message { height, txs };
             let bytes = borsh::to_vec(&message).expect("writing to memory cannot fail");
@@ -98,10 +98,7 @@ fn batches(txs: &[Arc<Vec<u8>>]) -> Vec<Vec<Vec<u8>>> {
 }
 
 /// Takes transactions from peers into the pool.
-pub(crate) async fn receive(
-    shared: Arc<Shared>,
-    mut network: impl Receiver<PublicKey = PublicKey>,
-) {
+pub(crate) async fn receive(shared: Arc<Shared>, mut network: impl Receiver<PublicKey = PublicKey>) {
     let mut seen = BTreeSet::new();
     while let Ok((peer, bytes)) = network.recv().await {
         let Ok(Message { height, txs }) = borsh::from_slice::<Message>(bytes.as_ref()) else {
@@ -109,10 +106,7 @@ pub(crate) async fn receive(
             continue;
         };
         let now_ms = shared.now_ms();
-        shared
-            .heard
-            .lock()
-            .insert(key_bytes(&peer), (now_ms, height));
+        shared.heard.lock().insert(key_bytes(&peer), (now_ms, height));
         for tx in txs.into_iter().take(BATCH_TXS) {
             take(&shared, &mut seen, tx);
         }
@@ -148,10 +142,7 @@ mod tests {
     fn batches_keep_the_order_and_stay_within_the_message_size() {
         let sizes = [MAX_TX_BYTES, 1, 2, MAX_TX_BYTES - 2, 1, 1];
         let txs: Vec<_> = sizes.iter().map(|size| Arc::new(vec![0; *size])).collect();
-        let got: Vec<Vec<usize>> = batches(&txs)
-            .iter()
-            .map(|batch| batch.iter().map(Vec::len).collect())
-            .collect();
+        let got: Vec<Vec<usize>> = batches(&txs).iter().map(|batch| batch.iter().map(Vec::len).collect()).collect();
         let expected: [&[usize]; 4] = [&[MAX_TX_BYTES], &[1, 2], &[MAX_TX_BYTES - 2, 1, 1], &[]];
         assert_eq!(got, expected[..3]);
         for txs in batches(&txs) {

@@ -72,9 +72,7 @@ impl BlockRecord {
     }
 
     pub(crate) fn tx_receipts(&self) -> Vec<TxReceipt> {
-        (0..self.tx_ids.len())
-            .filter_map(|index| self.tx_receipt(index))
-            .collect()
+        (0..self.tx_ids.len()).filter_map(|index| self.tx_receipt(index)).collect()
     }
 }
 
@@ -122,29 +120,14 @@ pub(crate) struct History {
 
 impl History {
     /// Opens the history and starts the task that owns it.
-    pub(crate) async fn open<E>(
-        context: E,
-        prefix: &str,
-        page_cache: CacheRef,
-    ) -> Result<Self, Error>
+    pub(crate) async fn open<E>(context: E, prefix: &str, page_cache: CacheRef) -> Result<Self, Error>
     where
         E: Storage + Clock + Metrics + Spawner,
     {
-        let records = Records::init(
-            context.child("records"),
-            archive(prefix, "records", page_cache.clone()),
-        )
-        .await?;
-        let positions = Positions::init(
-            context.child("positions"),
-            archive(prefix, "positions", page_cache),
-        )
-        .await?;
+        let records = Records::init(context.child("records"), archive(prefix, "records", page_cache.clone())).await?;
+        let positions = Positions::init(context.child("positions"), archive(prefix, "positions", page_cache)).await?;
         let (sender, receiver) = mpsc::channel(REQUESTS_MAX);
-        let history = Self {
-            requests: sender,
-            recent: Arc::default(),
-        };
+        let history = Self { requests: sender, recent: Arc::default() };
         let recent = history.recent.clone();
         context.spawn(|_| async move {
             if let Err(cause) = serve(records, positions, receiver, recent).await {
@@ -159,11 +142,7 @@ impl History {
     /// Makes `record` durable; false if the node is stopping.
     pub(crate) async fn append(&self, record: Arc<BlockRecord>) -> bool {
         let (reply, done) = oneshot::channel();
-        self.requests
-            .send(Request::Append(record, reply))
-            .await
-            .is_ok()
-            && done.await.is_ok()
+        self.requests.send(Request::Append(record, reply)).await.is_ok() && done.await.is_ok()
     }
 
     /// The record at `height`, if it is finalized.
@@ -191,11 +170,7 @@ impl History {
 #[error("the node has stopped")]
 pub(crate) struct Gone;
 
-fn archive<C: Default>(
-    prefix: &str,
-    name: &str,
-    page_cache: CacheRef,
-) -> prunable::Config<EightCap, C> {
+fn archive<C: Default>(prefix: &str, name: &str, page_cache: CacheRef) -> prunable::Config<EightCap, C> {
     prunable::Config {
         translator: EightCap,
         metadata_partition: format!("{prefix}-{name}-meta"),
@@ -274,18 +249,12 @@ where
     E: Storage + Clock + Metrics,
 {
     match records.get(Identifier::Index(height)).await? {
-        Some(Stored(bytes)) => borsh::from_slice(&bytes)
-            .map(Some)
-            .map_err(|_| Error::RecordCorrupted),
+        Some(Stored(bytes)) => borsh::from_slice(&bytes).map(Some).map_err(|_| Error::RecordCorrupted),
         None => Ok(None),
     }
 }
 
-async fn find<E>(
-    records: &Records<E>,
-    positions: &Positions<E>,
-    id: &[u8; 32],
-) -> Result<Option<TxReceipt>, Error>
+async fn find<E>(records: &Records<E>, positions: &Positions<E>, id: &[u8; 32]) -> Result<Option<TxReceipt>, Error>
 where
     E: Storage + Clock + Metrics,
 {

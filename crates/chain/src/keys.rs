@@ -43,10 +43,7 @@ pub enum KeyError {
     #[error("not hexadecimal: {0}")]
     Hex(#[from] hex::FromHexError),
     #[error("malformed {what}: {cause}")]
-    Malformed {
-        what: &'static str,
-        cause: commonware_codec::Error,
-    },
+    Malformed { what: &'static str, cause: commonware_codec::Error },
     #[error("a network needs between 1 and {MAX_COORDINATORS} coordinators, not {0}")]
     Count(u32),
     #[error("{participants} participants but a key shared among {shares}")]
@@ -88,13 +85,8 @@ impl NetworkPublic {
         if self.participants.get(index) != Some(&secret.identity.public_key()) {
             return Err(KeyError::ForeignShare);
         }
-        Scheme::signer(
-            NAMESPACE,
-            self.participants.clone(),
-            self.sharing.clone(),
-            secret.share.clone(),
-        )
-        .ok_or(KeyError::ForeignShare)
+        Scheme::signer(NAMESPACE, self.participants.clone(), self.sharing.clone(), secret.share.clone())
+            .ok_or(KeyError::ForeignShare)
     }
 
     /// Canonical bytes.
@@ -112,25 +104,16 @@ impl NetworkPublic {
         let limit = MAX_COORDINATORS.get() as usize;
         let participants = Set::<PublicKey>::read_cfg(&mut bytes, &(RangeCfg::new(1..=limit), ()))
             .map_err(malformed("participants"))?;
-        let sharing =
-            Sharing::<MinSig>::read_cfg(&mut bytes, &(MAX_COORDINATORS, ModeVersion::v0()))
-                .map_err(malformed("threshold key"))?;
+        let sharing = Sharing::<MinSig>::read_cfg(&mut bytes, &(MAX_COORDINATORS, ModeVersion::v0()))
+            .map_err(malformed("threshold key"))?;
         if bytes.remaining() > 0 {
-            return Err(malformed("network key")(
-                commonware_codec::Error::ExtraData(bytes.remaining()),
-            ));
+            return Err(malformed("network key")(commonware_codec::Error::ExtraData(bytes.remaining())));
         }
         let shares = sharing.total().get();
         if participants.len() != shares as usize {
-            return Err(KeyError::Mismatch {
-                participants: participants.len(),
-                shares,
-            });
+            return Err(KeyError::Mismatch { participants: participants.len(), shares });
         }
-        Ok(Self {
-            participants,
-            sharing,
-        })
+        Ok(Self { participants, sharing })
     }
 
     /// [`Self::to_bytes`] in hexadecimal, for files.
@@ -172,10 +155,7 @@ impl CoordinatorSecret {
     /// Reads what [`Self::to_bytes`] wrote.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, KeyError> {
         let (identity, share) = <(ed25519::PrivateKey, group::Share)>::decode(Copying(bytes))
-            .map_err(|cause| KeyError::Malformed {
-                what: "coordinator secret",
-                cause,
-            })?;
+            .map_err(|cause| KeyError::Malformed { what: "coordinator secret", cause })?;
         Ok(Self { identity, share })
     }
 
@@ -198,42 +178,25 @@ impl std::fmt::Debug for CoordinatorSecret {
 
 /// Makes the keys of a network of `n` coordinators. Secrets come in the order of
 /// [`NetworkPublic::participants`].
-pub fn deal(
-    n: u32,
-    mut rng: impl CryptoRng,
-) -> Result<(NetworkPublic, Vec<CoordinatorSecret>), KeyError> {
+pub fn deal(n: u32, mut rng: impl CryptoRng) -> Result<(NetworkPublic, Vec<CoordinatorSecret>), KeyError> {
     if n == 0 || n > MAX_COORDINATORS.get() {
         return Err(KeyError::Count(n));
     }
-    let mut identities: Vec<_> = (0..n)
-        .map(|_| ed25519::PrivateKey::random(&mut rng))
-        .collect();
+    let mut identities: Vec<_> = (0..n).map(|_| ed25519::PrivateKey::random(&mut rng)).collect();
     identities.sort_by_key(|identity| identity.public_key());
-    let participants: Set<PublicKey> = identities
-        .iter()
-        .map(|identity| identity.public_key())
-        .try_collect()
-        .expect("random keys are distinct");
-    let (output, shares) = feldman_desmedt::deal::<MinSig, PublicKey, N3f1>(
-        &mut rng,
-        Mode::NonZeroCounter,
-        participants.clone(),
-    )
-    .expect("there is at least one player");
+    let participants: Set<PublicKey> =
+        identities.iter().map(|identity| identity.public_key()).try_collect().expect("random keys are distinct");
+    let (output, shares) =
+        feldman_desmedt::deal::<MinSig, PublicKey, N3f1>(&mut rng, Mode::NonZeroCounter, participants.clone())
+            .expect("there is at least one player");
     let secrets = identities
         .into_iter()
         .map(|identity| CoordinatorSecret {
-            share: shares
-                .get_value(&identity.public_key())
-                .expect("every player has a share")
-                .clone(),
+            share: shares.get_value(&identity.public_key()).expect("every player has a share").clone(),
             identity,
         })
         .collect();
-    let network = NetworkPublic {
-        participants,
-        sharing: output.public().clone(),
-    };
+    let network = NetworkPublic { participants, sharing: output.public().clone() };
     Ok((network, secrets))
 }
 
@@ -244,10 +207,7 @@ pub(crate) fn key_bytes(key: &PublicKey) -> [u8; 32] {
 }
 
 pub(crate) fn key_from_bytes(bytes: &[u8; 32]) -> Result<PublicKey, KeyError> {
-    PublicKey::decode(Copying(bytes)).map_err(|cause| KeyError::Malformed {
-        what: "coordinator public key",
-        cause,
-    })
+    PublicKey::decode(Copying(bytes)).map_err(|cause| KeyError::Malformed { what: "coordinator public key", cause })
 }
 
 /// A signature of the threshold key over a view.
@@ -278,10 +238,7 @@ mod tests {
     fn a_share_of_another_network_is_refused() {
         let (network, _) = dealt(4, 1);
         let (_, secrets) = dealt(4, 2);
-        assert!(matches!(
-            network.signer(&secrets[0]),
-            Err(KeyError::ForeignShare)
-        ));
+        assert!(matches!(network.signer(&secrets[0]), Err(KeyError::ForeignShare)));
     }
 
     #[test]

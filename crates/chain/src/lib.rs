@@ -26,6 +26,7 @@ mod service;
 mod shared;
 mod store;
 mod tokio_node;
+mod watched;
 
 #[cfg(any(test, feature = "simulation"))]
 pub mod simulation;
@@ -41,8 +42,7 @@ pub use keys::{CoordinatorSecret, KeyError, NetworkPublic, Scheme, deal};
 pub use machine::{BlockContext, BlockOutput, Machine, SenderId, StateRead, TxMeta};
 pub use mempool::{MempoolConfig, SubmitError, TxId};
 pub use node::{
-    Event, EventStream, NodeHandle, Pacing, PeerStatus, ProveError, Status, Stopped, Subscription,
-    WaitError,
+    Event, EventStream, NodeHandle, Pacing, PeerStatus, ProveError, Status, Stopped, Subscription, WaitError,
 };
 pub use proof::{CertifiedHeader, ProofError, StateProof, verify_finalization, verify_state_proof};
 pub use store::MAX_ENTRY_BYTES;

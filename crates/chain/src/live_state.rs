@@ -31,11 +31,7 @@ pub(crate) struct LiveState {
 
 impl LiveState {
     pub(crate) fn new(base_root: Root, base: BTreeMap<Vec<u8>, Vec<u8>>) -> Self {
-        Self {
-            base,
-            base_root,
-            layers: BTreeMap::new(),
-        }
+        Self { base, base_root, layers: BTreeMap::new() }
     }
 
     /// The finalized state.
@@ -52,10 +48,7 @@ impl LiveState {
             layers.push(layer.output.as_ref());
             at = layer.parent;
         }
-        Some(View {
-            base: &self.base,
-            layers,
-        })
+        Some(View { base: &self.base, layers })
     }
 
     /// Records that a block turns the state `parent` into `root`.
@@ -86,12 +79,7 @@ impl LiveState {
             };
         }
         self.base_root = *root;
-        let kept: Vec<Root> = self
-            .layers
-            .keys()
-            .filter(|root| self.view(root).is_some())
-            .copied()
-            .collect();
+        let kept: Vec<Root> = self.layers.keys().filter(|root| self.view(root).is_some()).copied().collect();
         self.layers.retain(|root, _| kept.contains(root));
         Ok(())
     }
@@ -136,10 +124,7 @@ impl StateRead for View<'_> {
             };
             if take_written {
                 let (key, value) = written.next().expect("peeked");
-                if base
-                    .peek()
-                    .is_some_and(|(base_key, _)| base_key.as_slice() == key)
-                {
+                if base.peek().is_some_and(|(base_key, _)| base_key.as_slice() == key) {
                     base.next();
                 }
                 if let Some(value) = value {
@@ -160,10 +145,7 @@ mod tests {
 
     fn output(writes: &[(&str, Option<&str>)]) -> Arc<BlockOutput> {
         Arc::new(BlockOutput {
-            writes: writes
-                .iter()
-                .map(|(k, v)| (k.as_bytes().to_vec(), v.map(|v| v.as_bytes().to_vec())))
-                .collect(),
+            writes: writes.iter().map(|(k, v)| (k.as_bytes().to_vec(), v.map(|v| v.as_bytes().to_vec()))).collect(),
             ..Default::default()
         })
     }
@@ -177,13 +159,7 @@ mod tests {
     fn read(view: &View<'_>, limit: usize) -> String {
         view.scan(b"a", b"z", limit)
             .iter()
-            .map(|(k, v)| {
-                format!(
-                    "{}{}",
-                    String::from_utf8_lossy(k),
-                    String::from_utf8_lossy(v)
-                )
-            })
+            .map(|(k, v)| format!("{}{}", String::from_utf8_lossy(k), String::from_utf8_lossy(v)))
             .collect::<Vec<_>>()
             .join(" ")
     }

@@ -25,13 +25,10 @@ impl StateRead for BTreeMap<Vec<u8>, Vec<u8>> {
         if from >= to {
             return Vec::new();
         }
-        self.range::<[u8], _>((
-            std::ops::Bound::Included(from),
-            std::ops::Bound::Excluded(to),
-        ))
-        .take(limit)
-        .map(|(key, value)| (key.clone(), value.clone()))
-        .collect()
+        self.range::<[u8], _>((std::ops::Bound::Included(from), std::ops::Bound::Excluded(to)))
+            .take(limit)
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect()
     }
 }
 

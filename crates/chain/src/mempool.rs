@@ -31,11 +31,7 @@ pub struct MempoolConfig {
 
 impl Default for MempoolConfig {
     fn default() -> Self {
-        Self {
-            txs_max: 20_000,
-            bytes_max: 64 << 20,
-            txs_per_sender_max: 256,
-        }
+        Self { txs_max: 20_000, bytes_max: 64 << 20, txs_per_sender_max: 256 }
     }
 }
 
@@ -105,13 +101,7 @@ impl Mempool {
     }
 
     /// Takes a transaction whose signature has been verified. `next` is its sender's next nonce.
-    pub(crate) fn insert(
-        &mut self,
-        tx: Arc<Vec<u8>>,
-        meta: TxMeta,
-        next: u64,
-        now_ms: u64,
-    ) -> Result<(), SubmitError> {
+    pub(crate) fn insert(&mut self, tx: Arc<Vec<u8>>, meta: TxMeta, next: u64, now_ms: u64) -> Result<(), SubmitError> {
         let TxMeta { nonce, sender, .. } = meta;
         if tx.len() > MAX_TX_BYTES {
             return Err(SubmitError::TooLarge(tx.len()));
@@ -120,10 +110,7 @@ impl Mempool {
             return Err(SubmitError::Duplicate);
         }
         if meta.expires_at_ms < now_ms {
-            return Err(SubmitError::Expired {
-                expires_at_ms: meta.expires_at_ms,
-                now_ms,
-            });
+            return Err(SubmitError::Expired { expires_at_ms: meta.expires_at_ms, now_ms });
         }
         if nonce < next {
             return Err(SubmitError::NonceUsed { nonce, next });
@@ -148,15 +135,8 @@ impl Mempool {
         self.by_expiry.insert((meta.expires_at_ms, sender, nonce));
         self.bytes += tx.len();
         self.arrivals += 1;
-        let entry = Entry {
-            tx,
-            meta,
-            arrival: self.arrivals,
-        };
-        self.by_sender
-            .entry(sender)
-            .or_default()
-            .insert(nonce, entry);
+        let entry = Entry { tx, meta, arrival: self.arrivals };
+        self.by_sender.entry(sender).or_default().insert(nonce, entry);
         Ok(())
     }
 
@@ -171,8 +151,7 @@ impl Mempool {
             self.by_sender.remove(sender);
         }
         self.ids.remove(&entry.meta.id);
-        self.by_expiry
-            .remove(&(entry.meta.expires_at_ms, *sender, nonce));
+        self.by_expiry.remove(&(entry.meta.expires_at_ms, *sender, nonce));
         self.bytes -= entry.tx.len();
     }
 
@@ -204,25 +183,14 @@ impl Mempool {
     }
 
     /// Whether a block on `state` at `time_ms` would have a transaction.
-    pub(crate) fn has_ready(
-        &self,
-        machine: &dyn Machine,
-        state: &dyn StateRead,
-        time_ms: u64,
-    ) -> bool {
+    pub(crate) fn has_ready(&self, machine: &dyn Machine, state: &dyn StateRead, time_ms: u64) -> bool {
         self.by_sender.iter().any(|(sender, txs)| {
-            txs.get(&machine.next_nonce(state, sender))
-                .is_some_and(|entry| entry.meta.expires_at_ms >= time_ms)
+            txs.get(&machine.next_nonce(state, sender)).is_some_and(|entry| entry.meta.expires_at_ms >= time_ms)
         })
     }
 
     /// The transactions for a block on `state` at `time_ms`.
-    pub(crate) fn select(
-        &self,
-        machine: &dyn Machine,
-        state: &dyn StateRead,
-        time_ms: u64,
-    ) -> Vec<Vec<u8>> {
+    pub(crate) fn select(&self, machine: &dyn Machine, state: &dyn StateRead, time_ms: u64) -> Vec<Vec<u8>> {
         // Best first: priority, then age.
         let mut candidates = BinaryHeap::new();
         let candidate = |sender: Sender, nonce: u64| {
@@ -277,21 +245,11 @@ mod tests {
     const STATE: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
 
     fn meta(sender: u8, nonce: u64, priority: u128, id: u8) -> TxMeta {
-        TxMeta {
-            id: [id; 32],
-            sender: [sender; 53],
-            nonce,
-            expires_at_ms: 1_000,
-            priority,
-        }
+        TxMeta { id: [id; 32], sender: [sender; 53], nonce, expires_at_ms: 1_000, priority }
     }
 
     fn small() -> Mempool {
-        Mempool::new(MempoolConfig {
-            txs_max: 3,
-            bytes_max: 40,
-            txs_per_sender_max: 2,
-        })
+        Mempool::new(MempoolConfig { txs_max: 3, bytes_max: 40, txs_per_sender_max: 2 })
     }
 
     fn tx(len: usize) -> Arc<Vec<u8>> {
@@ -302,39 +260,13 @@ mod tests {
     fn each_submission_is_taken_or_refused_for_a_reason() {
         use SubmitError as E;
         let mut pool = small();
-        let expired = TxMeta {
-            expires_at_ms: 99,
-            ..meta(4, 0, 0, 40)
-        };
+        let expired = TxMeta { expires_at_ms: 99, ..meta(4, 0, 0, 40) };
         let rows = [
             // bytes, transaction, next nonce of the sender, expected
-            (
-                MAX_TX_BYTES + 1,
-                meta(1, 5, 1, 1),
-                5,
-                Err(E::TooLarge(MAX_TX_BYTES + 1)),
-            ),
-            (
-                10,
-                expired,
-                0,
-                Err(E::Expired {
-                    expires_at_ms: 99,
-                    now_ms: 100,
-                }),
-            ),
-            (
-                10,
-                meta(1, 4, 1, 1),
-                5,
-                Err(E::NonceUsed { nonce: 4, next: 5 }),
-            ),
-            (
-                10,
-                meta(1, 7, 1, 1),
-                5,
-                Err(E::NonceAhead { nonce: 7, next: 5 }),
-            ),
+            (MAX_TX_BYTES + 1, meta(1, 5, 1, 1), 5, Err(E::TooLarge(MAX_TX_BYTES + 1))),
+            (10, expired, 0, Err(E::Expired { expires_at_ms: 99, now_ms: 100 })),
+            (10, meta(1, 4, 1, 1), 5, Err(E::NonceUsed { nonce: 4, next: 5 })),
+            (10, meta(1, 7, 1, 1), 5, Err(E::NonceAhead { nonce: 7, next: 5 })),
             (10, meta(1, 6, 1, 1), 5, Ok(())),
             (10, meta(1, 6, 1, 1), 5, Err(E::Duplicate)),
             (10, meta(1, 6, 1, 2), 5, Err(E::NonceTaken(6))),
@@ -356,25 +288,16 @@ mod tests {
     #[test]
     fn selection_is_by_priority_within_the_order_of_nonces() {
         let mut pool = Mempool::new(MempoolConfig::default());
-        let machine = TransferMachine::default();
+        let machine = TransferMachine;
         // sender, nonce, priority, tag
-        let rows = [
-            (1, 0, 1, "a0"),
-            (1, 1, 9, "a1"),
-            (2, 0, 5, "b0"),
-            (3, 1, 9, "gap"),
-            (4, 0, 5, "d0"),
-        ];
+        let rows = [(1, 0, 1, "a0"), (1, 1, 9, "a1"), (2, 0, 5, "b0"), (3, 1, 9, "gap"), (4, 0, 5, "d0")];
         for (i, (sender, nonce, priority, tag)) in rows.into_iter().enumerate() {
             let bytes = Arc::new(tag.as_bytes().to_vec());
             let meta = meta(sender, nonce, priority, i as u8);
             pool.insert(bytes, meta, 0, 0).unwrap();
         }
-        let selected: Vec<_> = pool
-            .select(&machine, &STATE, 100)
-            .into_iter()
-            .map(|tx| String::from_utf8(tx).unwrap())
-            .collect();
+        let selected: Vec<_> =
+            pool.select(&machine, &STATE, 100).into_iter().map(|tx| String::from_utf8(tx).unwrap()).collect();
         assert_eq!(selected, ["b0", "d0", "a0", "a1"]);
         assert!(pool.has_ready(&machine, &STATE, 1_000));
         assert!(!pool.has_ready(&machine, &STATE, 1_001));
@@ -384,7 +307,7 @@ mod tests {
     #[test]
     fn selection_stays_within_the_bytes_of_a_block() {
         let mut pool = Mempool::new(MempoolConfig::default());
-        let machine = TransferMachine::default();
+        let machine = TransferMachine;
         for sender in 0..20 {
             let meta = meta(sender, 0, 1, sender);
             pool.insert(tx(MAX_TX_BYTES), meta, 0, 0).unwrap();
@@ -396,7 +319,7 @@ mod tests {
     #[test]
     fn finalized_and_expired_transactions_leave() {
         let mut pool = Mempool::new(MempoolConfig::default());
-        let machine = TransferMachine::default();
+        let machine = TransferMachine;
         let mut state = BTreeMap::new();
         for (sender, nonce, expires_at_ms) in [(1, 0, 900), (1, 1, 900), (2, 0, 50)] {
             let mut meta = meta(sender, nonce, 1, sender * 10 + nonce as u8);

@@ -84,13 +84,10 @@ pub fn verify(root: &Hash, item: &[u8], index: usize, count: usize, path: &[Hash
     if path.len() != on_left.len() {
         return false;
     }
-    let top = path
-        .iter()
-        .zip(on_left.iter().rev())
-        .fold(leaf(item), |hash, (sibling, on_left)| match on_left {
-            true => node(&hash, sibling),
-            false => node(sibling, &hash),
-        });
+    let top = path.iter().zip(on_left.iter().rev()).fold(leaf(item), |hash, (sibling, on_left)| match on_left {
+        true => node(&hash, sibling),
+        false => node(sibling, &hash),
+    });
     seal(count, &top) == *root
 }
 

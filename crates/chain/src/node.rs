@@ -28,11 +28,7 @@ pub struct Pacing {
 
 impl Default for Pacing {
     fn default() -> Self {
-        Self {
-            block_interval_ms_min: 50,
-            block_interval_ms_idle: 500,
-            leader_timeout_ms: 1_000,
-        }
+        Self { block_interval_ms_min: 50, block_interval_ms_idle: 500, leader_timeout_ms: 1_000 }
     }
 }
 
@@ -111,10 +107,7 @@ impl NodeHandle {
         Self { shared, requests }
     }
 
-    async fn ask<T>(
-        &self,
-        request: impl FnOnce(oneshot::Sender<T>) -> Request,
-    ) -> Result<T, Stopped> {
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, Stopped> {
         let (reply, answer) = oneshot::channel();
         let request = request(reply);
         self.requests.send(request).await.map_err(|_| Stopped)?;
@@ -139,6 +132,7 @@ impl NodeHandle {
             return Ok(receipt);
         }
         tokio::select! {
+            biased;
             receipt = finalized => receipt.map_err(|_| Stopped.into()),
             slept = self.ask(|reply| Request::Sleep(timeout, reply)) => {
                 slept?;
@@ -158,11 +152,7 @@ impl NodeHandle {
         let heard = self.shared.heard.lock().clone();
         let peers = heard
             .into_iter()
-            .map(|(key, (at_ms, height))| PeerStatus {
-                key,
-                silent_ms: now_ms.saturating_sub(at_ms),
-                height,
-            })
+            .map(|(key, (at_ms, height))| PeerStatus { key, silent_ms: now_ms.saturating_sub(at_ms), height })
             .collect();
         Some(Status {
             tip: self.shared.read(|live| live.tip.clone())?,
@@ -173,10 +163,10 @@ impl NodeHandle {
 
     /// Waits until the finalized tip is at `height` or above, and returns its height.
     pub async fn reached(&self, height: u64) -> Result<u64, Stopped> {
-        let mut heights = self.shared.height.subscribe();
-        let reached = pin_reached(&mut heights, height);
+        let reached = self.shared.height.until(|tip| tip.filter(|tip| *tip >= height));
         tokio::select! {
-            reached = reached => reached,
+            biased;
+            reached = reached => Ok(reached),
             () = self.requests.closed() => Err(Stopped),
         }
     }
@@ -199,8 +189,7 @@ impl NodeHandle {
 
     /// At most `limit` entries with `from <= key < to` at the finalized tip.
     pub fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
-        self.read(|state, _| state.scan(from, to, limit))
-            .unwrap_or_default()
+        self.read(|state, _| state.scan(from, to, limit)).unwrap_or_default()
     }
 
     /// The finalized block at `height`.
@@ -244,17 +233,6 @@ impl NodeHandle {
             },
         }
     }
-}
-
-async fn pin_reached(
-    heights: &mut tokio::sync::watch::Receiver<Option<u64>>,
-    height: u64,
-) -> Result<u64, Stopped> {
-    let reached = heights
-        .wait_for(|tip| tip.is_some_and(|tip| tip >= height))
-        .await
-        .map_err(|_| Stopped)?;
-    reached.ok_or(Stopped)
 }
 
 /// Finalized blocks in order.

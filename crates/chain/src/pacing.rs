@@ -31,12 +31,11 @@ impl From<&Header> for Parent {
 /// Waits until it is time for a block after `parent`.
 pub(crate) async fn pace(shared: &Shared, clock: &impl Clock, parent: Parent) {
     let pacing = shared.pacing;
-    let mut pool_version = shared.pool_version.subscribe();
     let start_ms = now_ms(clock);
     // A parent from the future must not make the wait longer than usual.
     let since_ms = parent.time_ms.min(start_ms);
     loop {
-        pool_version.borrow_and_update();
+        let version = shared.pool_version.get();
         let now_ms = now_ms(clock);
         let time_ms = parent.time_ms.saturating_add(1).max(now_ms);
         let wait_ms = match shared.has_work(&parent.state_root, time_ms) {
@@ -48,7 +47,8 @@ pub(crate) async fn pace(shared: &Shared, clock: &impl Clock, parent: Parent) {
             return;
         }
         let sleep = pin!(clock.sleep(Duration::from_millis(left_ms)));
-        select(sleep, pin!(pool_version.changed())).await;
+        let changed = shared.pool_version.until(|now| (now != version).then_some(()));
+        select(sleep, pin!(changed)).await;
     }
 }
 

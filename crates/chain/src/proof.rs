@@ -66,15 +66,10 @@ pub fn verify_state_proof(
     let malformed = |_| ProofError::Malformed("state proof");
     let root = sha256::Digest(*state_root);
     let id = state_key(key);
-    let (kind, proof) = proof
-        .split_first()
-        .ok_or(ProofError::Malformed("state proof"))?;
+    let (kind, proof) = proof.split_first().ok_or(ProofError::Malformed("state proof"))?;
     let proven = match (*kind, value) {
         (PRESENT, Some(value)) => {
-            let entry = Entry {
-                key: key.to_vec(),
-                value: value.to_vec(),
-            };
+            let entry = Entry { key: key.to_vec(), value: value.to_vec() };
             Presence::decode_cfg(Copying(proof), &(DIGESTS_MAX, ()))
                 .map_err(malformed)?
                 .verify::<Sha256, VariableEncoding<Entry>>(id, entry, &root)
@@ -98,11 +93,7 @@ pub(crate) fn encode_absence(proof: &Absence) -> Vec<u8> {
 }
 
 /// Checks that the network finalized the block of `header`.
-pub fn verify_finalization(
-    network: &NetworkPublic,
-    header: &Header,
-    certificate: &[u8],
-) -> Result<(), ProofError> {
+pub fn verify_finalization(network: &NetworkPublic, header: &Header, certificate: &[u8]) -> Result<(), ProofError> {
     let finalization = Finalization::<Scheme, Digest>::decode_cfg(Copying(certificate), &())
         .map_err(|_| ProofError::Malformed("certificate"))?;
     let proposal = &finalization.proposal;
@@ -130,11 +121,7 @@ pub struct CertifiedHeader {
 
 impl CertifiedHeader {
     /// Checks that the network finalized the block of the first header, which is returned.
-    pub fn verify(
-        &self,
-        network: &NetworkPublic,
-        chain_id: &[u8; 32],
-    ) -> Result<&Header, ProofError> {
+    pub fn verify(&self, network: &NetworkPublic, chain_id: &[u8; 32]) -> Result<&Header, ProofError> {
         let count = ProofError::HeaderCount(self.headers.len());
         let (Some(first), Some(last)) = (self.headers.first(), self.headers.last()) else {
             return Err(count);
@@ -142,11 +129,7 @@ impl CertifiedHeader {
         if self.headers.len() > HEADERS_MAX {
             return Err(count);
         }
-        if self
-            .headers
-            .iter()
-            .any(|header| header.chain_id != *chain_id)
-        {
+        if self.headers.iter().any(|header| header.chain_id != *chain_id) {
             return Err(ProofError::ForeignChain);
         }
         for pair in self.headers.windows(2) {
@@ -184,18 +167,9 @@ pub struct StateProof {
 
 impl StateProof {
     /// Checks the whole proof; the header says at what height and time it holds.
-    pub fn verify(
-        &self,
-        network: &NetworkPublic,
-        chain_id: &[u8; 32],
-    ) -> Result<&Header, ProofError> {
+    pub fn verify(&self, network: &NetworkPublic, chain_id: &[u8; 32]) -> Result<&Header, ProofError> {
         let header = self.header.verify(network, chain_id)?;
-        verify_state_proof(
-            &header.state_root,
-            &self.key,
-            self.value.as_deref(),
-            &self.proof,
-        )?;
+        verify_state_proof(&header.state_root, &self.key, self.value.as_deref(), &self.proof)?;
         Ok(header)
     }
 

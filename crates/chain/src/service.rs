@@ -28,12 +28,8 @@ pub(crate) struct Service {
 
 impl Service {
     /// Serves until all handles are gone.
-    pub(crate) async fn run<E>(
-        self,
-        context: E,
-        databases: Databases<E>,
-        mut requests: mpsc::Receiver<Request>,
-    ) where
+    pub(crate) async fn run<E>(self, context: E, databases: Databases<E>, mut requests: mpsc::Receiver<Request>)
+    where
         E: Clock + Spawner + Storage + Metrics,
     {
         while let Some(request) = requests.recv().await {
@@ -41,6 +37,7 @@ impl Service {
                 Request::Sleep(duration, mut reply) => {
                     context.child("timer").spawn(move |context| async move {
                         tokio::select! {
+                            biased;
                             () = context.sleep(duration) => {
                                 let _ = reply.send(());
                             }
@@ -66,7 +63,7 @@ impl Service {
         if height == 0 {
             return Some(self.genesis.clone());
         }
-        if self.shared.height.borrow().is_none_or(|tip| height > tip) {
+        if self.shared.height.get().is_none_or(|tip| height > tip) {
             return None;
         }
         let identifier = Identifier::Height(Height::new(height));
@@ -105,10 +102,7 @@ impl Service {
             let at = Height::new(headers.last()?.height);
             // The first block is final from the start but certificates begin after it.
             if let Some(finalization) = self.marshal.get_finalization(at).await {
-                return Some(CertifiedHeader {
-                    headers,
-                    certificate: finalization.encode().to_vec(),
-                });
+                return Some(CertifiedHeader { headers, certificate: finalization.encode().to_vec() });
             }
             if headers.len() >= CERTIFIED_HEADERS_MAX {
                 return None;
@@ -119,19 +113,14 @@ impl Service {
         }
     }
 
-    async fn prove<E>(
-        &self,
-        databases: &Databases<E>,
-        key: Vec<u8>,
-    ) -> Result<StateProof, ProveError>
+    async fn prove<E>(&self, databases: &Databases<E>, key: Vec<u8>) -> Result<StateProof, ProveError>
     where
         E: Clock + Spawner + Storage + Metrics,
     {
-        if self.shared.height.borrow().is_none_or(|tip| tip == 0) {
+        if self.shared.height.get().is_none_or(|tip| tip == 0) {
             return Err(ProveError::NotReady);
         }
-        let storage =
-            |cause: commonware_storage::qmdb::Error<_>| ProveError::Storage(cause.to_string());
+        let storage = |cause: commonware_storage::qmdb::Error<_>| ProveError::Storage(cause.to_string());
         let id = state_key(&key);
         // The value, the proof and the root are read under one lock, so that they are of one state.
         let (root, value, proof) = {

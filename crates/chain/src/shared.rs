@@ -13,6 +13,7 @@ use crate::{
     mempool::{Mempool, SubmitError, TxId},
     node::Pacing,
     pacing::Parent,
+    watched::Watched,
 };
 use commonware_actor::Feedback;
 use commonware_codec::{Copying, DecodeExt as _, FixedSize as _, Write as _};
@@ -29,7 +30,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 /// Seeds kept; a proposer needs that of its parent's view.
 const SEEDS_MAX: usize = 512;
@@ -47,15 +48,12 @@ pub(crate) struct Live {
 /// Seeds of recent views.
 pub(crate) struct Seeds {
     by_view: Mutex<BTreeMap<u64, [u8; 48]>>,
-    newest: watch::Sender<u64>,
+    newest: Watched<u64>,
 }
 
 impl Seeds {
     fn new() -> Self {
-        Self {
-            by_view: Mutex::new(BTreeMap::new()),
-            newest: watch::Sender::new(0),
-        }
+        Self { by_view: Mutex::new(BTreeMap::new()), newest: Watched::new(0) }
     }
 
     pub(crate) fn get(&self, view: u64) -> Option<[u8; 48]> {
@@ -75,18 +73,12 @@ impl Seeds {
                 by_view.pop_first();
             }
         }
-        self.newest.send_replace(view);
+        self.newest.set(view);
     }
 
     /// Waits until the seed of `view` is known.
     pub(crate) async fn wait(&self, view: u64) -> [u8; 48] {
-        let mut newest = self.newest.subscribe();
-        loop {
-            if let Some(signature) = self.get(view) {
-                return signature;
-            }
-            newest.changed().await.expect("the sender is in self");
-        }
+        self.newest.until(|_| self.get(view)).await
     }
 }
 
@@ -106,15 +98,11 @@ impl Reporter for SeedCollector {
 
     fn report(&mut self, activity: Self::Activity) -> Feedback {
         let seed = match &activity {
-            Activity::Notarization(notarization) | Activity::Certification(notarization) => {
-                notarization.seed()
-            }
+            Activity::Notarization(notarization) | Activity::Certification(notarization) => notarization.seed(),
             Activity::Finalization(finalization) => finalization.seed(),
             _ => return Feedback::Ok,
         };
-        self.0
-            .seeds
-            .insert(seed.round.view().get(), &seed.signature);
+        self.0.seeds.insert(seed.round.view().get(), &seed.signature);
         Feedback::Ok
     }
 }
@@ -130,10 +118,10 @@ pub(crate) struct Shared {
     pub(crate) history: History,
     live: RwLock<Option<Live>>,
     /// Height of the finalized tip; `None` until the state is loaded.
-    pub(crate) height: watch::Sender<Option<u64>>,
+    pub(crate) height: Watched<Option<u64>>,
     pub(crate) pool: Mutex<Mempool>,
     /// Changes with every transaction taken.
-    pub(crate) pool_version: watch::Sender<u64>,
+    pub(crate) pool_version: Watched<u64>,
     /// Transactions on their way to peers.
     pub(crate) outgoing: mpsc::Sender<Arc<Vec<u8>>>,
     clock: Box<dyn Fn() -> u64 + Send + Sync>,
@@ -164,9 +152,9 @@ impl Shared {
             seeds: Seeds::new(),
             history,
             live: RwLock::new(None),
-            height: watch::Sender::new(None),
+            height: Watched::new(None),
             pool: Mutex::new(pool),
-            pool_version: watch::Sender::new(0),
+            pool_version: Watched::new(0),
             outgoing,
             clock,
             waiters: Mutex::new(BTreeMap::new()),
@@ -185,16 +173,12 @@ impl Shared {
         let height = tip.height;
         self.remember(&tip);
         *self.live.write() = Some(Live { state, tip });
-        self.height.send_replace(Some(height));
+        self.height.set(Some(height));
     }
 
     /// Waits until the state is loaded.
     pub(crate) async fn loaded(&self) {
-        let mut height = self.height.subscribe();
-        height
-            .wait_for(Option::is_some)
-            .await
-            .expect("the sender is in self");
+        self.height.until(|height| height).await;
     }
 
     /// Reads the live state, if it is loaded.
@@ -212,10 +196,7 @@ impl Shared {
         if tx.len() > crate::block::MAX_TX_BYTES {
             return Err(SubmitError::TooLarge(tx.len()));
         }
-        let meta = self
-            .machine
-            .check_stateless(&tx)
-            .map_err(SubmitError::Invalid)?;
+        let meta = self.machine.check_stateless(&tx).map_err(SubmitError::Invalid)?;
         if self.pool.lock().contains(&meta.id) {
             return Err(SubmitError::Duplicate);
         }
@@ -233,7 +214,7 @@ impl Shared {
         let tx = Arc::new(tx);
         let now_ms = self.now_ms();
         self.pool.lock().insert(tx.clone(), meta, next, now_ms)?;
-        self.pool_version.send_modify(|version| *version += 1);
+        self.pool_version.update(|version| *version += 1);
         Ok((meta.id, tx))
     }
 
@@ -274,14 +255,9 @@ impl Shared {
                 .finalize(&header.state_root)
                 .expect("blocks are finalized in order of height, each after it was executed");
             live.tip = header.clone();
-            self.pool.lock().finalized(
-                self.machine.as_ref(),
-                live.state.base(),
-                &senders,
-                header.time_ms,
-            );
+            self.pool.lock().finalized(self.machine.as_ref(), live.state.base(), &senders, header.time_ms);
         });
-        self.height.send_replace(Some(header.height));
+        self.height.set(Some(header.height));
         let mut waiters = self.waiters.lock();
         for receipt in receipts {
             for waiter in waiters.remove(&receipt.id).unwrap_or_default() {

@@ -45,11 +45,7 @@ pub struct LinkQuality {
 
 impl Default for LinkQuality {
     fn default() -> Self {
-        Self {
-            latency_ms: 20,
-            jitter_ms: 5,
-            delivered: 1.0,
-        }
+        Self { latency_ms: 20, jitter_ms: 5, delivered: 1.0 }
     }
 }
 
@@ -85,6 +81,22 @@ impl Default for SimulationConfig {
 
 type Oracle = simulated::Oracle<PublicKey, Context>;
 
+/// The simulation's time.
+#[derive(Clone)]
+pub struct SimulatedClock(Arc<Context>);
+
+impl SimulatedClock {
+    /// Milliseconds since the Unix epoch.
+    pub fn now_ms(&self) -> u64 {
+        crate::application::now_ms(&*self.0)
+    }
+
+    /// Lets simulated time pass.
+    pub async fn sleep(&self, duration: Duration) {
+        self.0.sleep(duration).await;
+    }
+}
+
 /// The network inside a running simulation.
 pub struct Simulation {
     context: Context,
@@ -115,16 +127,8 @@ impl Simulation {
         .await;
         links.start();
         let quality = config.links;
-        let simulation = Self {
-            context,
-            config,
-            machine,
-            network,
-            secrets,
-            oracle,
-            running: BTreeMap::new(),
-            starts: 0,
-        };
+        let simulation =
+            Self { context, config, machine, network, secrets, oracle, running: BTreeMap::new(), starts: 0 };
         simulation.link_all(quality).await;
         simulation
     }
@@ -144,6 +148,16 @@ impl Simulation {
         self.context.sleep(duration).await;
     }
 
+    /// Simulated time, for parts of a scenario that run on their own.
+    pub fn clock(&self) -> SimulatedClock {
+        SimulatedClock(Arc::new(self.context.child("clock")))
+    }
+
+    /// Runs a part of a scenario on a task of its own until the simulation ends.
+    pub fn spawn(&self, part: impl Future<Output = ()> + Send + 'static) {
+        self.context.child("part").spawn(move |_| part);
+    }
+
     /// Changes all links.
     pub async fn link_all(&self, quality: LinkQuality) {
         let keys = self.network.set();
@@ -152,13 +166,9 @@ impl Simulation {
                 let link = simulated::Link {
                     latency: Duration::from_millis(quality.latency_ms),
                     jitter: Duration::from_millis(quality.jitter_ms),
-                    success_rate: Probability::try_from(quality.delivered)
-                        .expect("a share is between 0 and 1"),
+                    success_rate: Probability::try_from(quality.delivered).expect("a share is between 0 and 1"),
                 };
-                self.oracle
-                    .add_link(from.clone(), to.clone(), link)
-                    .await
-                    .expect("the network runs");
+                self.oracle.add_link(from.clone(), to.clone(), link).await.expect("the network runs");
             }
         }
     }
@@ -194,11 +204,8 @@ impl Simulation {
             mempool: self.config.mempool,
         };
         self.starts += 1;
-        let context = self
-            .context
-            .child("coordinator")
-            .with_attribute("index", index)
-            .with_attribute("start", self.starts);
+        let context =
+            self.context.child("coordinator").with_attribute("index", index).with_attribute("start", self.starts);
         let (machine, peers) = (self.machine.clone(), self.oracle.manager());
         let (started, starting) = oneshot::channel();
         let task = context.spawn(move |context| async move {
@@ -221,9 +228,7 @@ impl Simulation {
 
 fn runner_config(seed: u64) -> deterministic::Config {
     let start: SystemTime = UNIX_EPOCH + Duration::from_millis(START_TIME_MS);
-    deterministic::Config::default()
-        .with_seed(seed)
-        .with_start_time(start)
+    deterministic::Config::default().with_seed(seed).with_start_time(start)
 }
 
 /// Runs `scenario` in a network in which no coordinator is started yet.
@@ -280,11 +285,6 @@ where
 }
 
 fn on_large_stack<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    let thread = std::thread::Builder::new()
-        .stack_size(STACK_BYTES)
-        .spawn(work)
-        .expect("a thread can be started");
-    thread
-        .join()
-        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(work).expect("a thread can be started");
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }

@@ -40,10 +40,7 @@ pub(crate) struct Entry {
 
 impl Entry {
     pub(crate) fn new(key: Vec<u8>, value: Vec<u8>) -> Self {
-        assert!(
-            key.len() + value.len() <= MAX_ENTRY_BYTES,
-            "the ledger bounds its entries"
-        );
+        assert!(key.len() + value.len() <= MAX_ENTRY_BYTES, "the ledger bounds its entries");
         Self { key, value }
     }
 }
@@ -78,8 +75,7 @@ pub(crate) fn state_key(key: &[u8]) -> Digest {
 }
 
 /// The database.
-pub(crate) type Database<E> =
-    ordered::variable::Db<mmr::Family, E, Digest, Entry, Sha256, EightCap, CHUNK, Sequential>;
+pub(crate) type Database<E> = ordered::variable::Db<mmr::Family, E, Digest, Entry, Sha256, EightCap, CHUNK, Sequential>;
 /// The database as consensus shares it.
 pub(crate) type Databases<E> = Shared<Database<E>>;
 /// A block's writes before and after their root is known.
@@ -87,10 +83,7 @@ pub(crate) type Unmerkleized<E> = <Databases<E> as DatabaseSet<E>>::Unmerkleized
 pub(crate) type Merkleized<E> = <Databases<E> as DatabaseSet<E>>::Merkleized;
 
 /// Opens or creates the partitions that start with `prefix`.
-pub(crate) fn config(
-    prefix: &str,
-    page_cache: CacheRef,
-) -> VariableConfig<EightCap, ((), ()), Sequential> {
+pub(crate) fn config(prefix: &str, page_cache: CacheRef) -> VariableConfig<EightCap, ((), ()), Sequential> {
     VariableConfig {
         merkle_config: full::Config {
             journal_partition: format!("{prefix}-state-merkle"),

@@ -19,14 +19,7 @@ pub(crate) struct Transfer {
 
 impl Transfer {
     pub(crate) fn new(from: u8, to: u8, amount: u64, nonce: u64) -> Self {
-        Self {
-            from: [from; 53],
-            to: [to; 53],
-            amount,
-            nonce,
-            expires_at_ms: u64::MAX,
-            forged: 0,
-        }
+        Self { from: [from; 53], to: [to; 53], amount, nonce, expires_at_ms: u64::MAX, forged: 0 }
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
@@ -41,19 +34,13 @@ impl Transfer {
         [b"nonce/".as_slice(), account].concat()
     }
 
-    pub(crate) fn set_nonce(
-        state: &mut BTreeMap<Vec<u8>, Vec<u8>>,
-        account: &SenderId,
-        nonce: u64,
-    ) {
+    pub(crate) fn set_nonce(state: &mut BTreeMap<Vec<u8>, Vec<u8>>, account: &SenderId, nonce: u64) {
         state.insert(Self::nonce_key(account), nonce.to_le_bytes().to_vec());
     }
 }
 
 pub(crate) fn number(state: &dyn StateRead, key: &[u8]) -> u64 {
-    state
-        .get(key)
-        .map_or(0, |value| u64::from_le_bytes(value.try_into().unwrap()))
+    state.get(key).map_or(0, |value| u64::from_le_bytes(value.try_into().unwrap()))
 }
 
 /// Accounts `[1; 53]` to `[9; 53]` start with a thousand coins each.
@@ -62,20 +49,12 @@ pub(crate) struct TransferMachine;
 
 impl Machine for TransferMachine {
     fn genesis(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
-        (1..10)
-            .map(|i| {
-                (
-                    Transfer::balance_key(&[i; 53]),
-                    1_000u64.to_le_bytes().to_vec(),
-                )
-            })
-            .collect()
+        (1..10).map(|i| (Transfer::balance_key(&[i; 53]), 1_000u64.to_le_bytes().to_vec())).collect()
     }
 
     fn check_stateless(&self, tx: &[u8]) -> Result<TxMeta, String> {
         let meta = self.inspect(tx)?;
-        self.verify_batch(&[tx.to_vec()])
-            .map_err(|_| "bad signature".to_string())?;
+        self.verify_batch(&[tx.to_vec()]).map_err(|_| "bad signature".to_string())?;
         Ok(meta)
     }
 
@@ -112,11 +91,7 @@ impl Machine for TransferMachine {
         let mut values: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
         for tx in txs {
             let transfer: Transfer = borsh::from_slice(tx).unwrap();
-            let mut at = |key: Vec<u8>| -> u64 {
-                *values
-                    .entry(key.clone())
-                    .or_insert_with(|| number(state, &key))
-            };
+            let mut at = |key: Vec<u8>| -> u64 { *values.entry(key.clone()).or_insert_with(|| number(state, &key)) };
             let nonce = at(Transfer::nonce_key(&transfer.from));
             let from = at(Transfer::balance_key(&transfer.from));
             let to = at(Transfer::balance_key(&transfer.to));
@@ -128,17 +103,10 @@ impl Machine for TransferMachine {
             values.insert(Transfer::balance_key(&transfer.from), rest);
             values.insert(Transfer::balance_key(&transfer.to), to + transfer.amount);
             output.receipts.push(b"ok".to_vec());
-            output
-                .events
-                .push(format!("{}:{}", ctx.height, transfer.amount).into_bytes());
+            output.events.push(format!("{}:{}", ctx.height, transfer.amount).into_bytes());
         }
-        output.writes = values
-            .into_iter()
-            .map(|(key, value)| (key, Some(value.to_le_bytes().to_vec())))
-            .collect();
-        output
-            .writes
-            .insert(b"beacon".to_vec(), Some(ctx.beacon.to_vec()));
+        output.writes = values.into_iter().map(|(key, value)| (key, Some(value.to_le_bytes().to_vec()))).collect();
+        output.writes.insert(b"beacon".to_vec(), Some(ctx.beacon.to_vec()));
         output
     }
 }

@@ -1,8 +1,8 @@
 //! A coordinator on real files, and networks of them.
 
 use crate::{
-    ChainConfig, CoordinatorSecret, MempoolConfig, NetworkPublic, Node, NodeConfig, NodeHandle,
-    Pacing, ProofError, StateProof, SubmitError, deal,
+    ChainConfig, CoordinatorSecret, MempoolConfig, NetworkPublic, Node, NodeConfig, NodeHandle, Pacing, ProofError,
+    StateProof, SubmitError, deal,
     simulation::{LinkQuality, Simulation, SimulationConfig, simulate, simulate_power_loss},
     testing::{Transfer, TransferMachine, number},
 };
@@ -63,19 +63,11 @@ fn one_coordinator_keeps_state_and_history_over_a_restart() {
         let handle = node.handle();
         block_on(handle.reached(1)).unwrap();
         for nonce in 0..5 {
-            let id = handle
-                .submit(Transfer::new(1, 2, 10, nonce).encode())
-                .unwrap();
+            let id = handle.submit(Transfer::new(1, 2, 10, nonce).encode()).unwrap();
             receipts.push(block_on(handle.wait(&id, PATIENCE)).unwrap());
         }
-        let forged = Transfer {
-            forged: 1,
-            ..Transfer::new(1, 2, 10, 5)
-        };
-        assert!(matches!(
-            handle.submit(forged.encode()),
-            Err(SubmitError::Invalid(_))
-        ));
+        let forged = Transfer { forged: 1, ..Transfer::new(1, 2, 10, 5) };
+        assert!(matches!(handle.submit(forged.encode()), Err(SubmitError::Invalid(_))));
         let status = handle.status().unwrap();
         node.stop();
         status
@@ -109,10 +101,7 @@ fn addresses(network: &NetworkPublic) -> BTreeMap<[u8; 32], SocketAddr> {
         .into_iter()
         .map(|key| (key, TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()))
         .collect();
-    sockets
-        .iter()
-        .map(|(key, socket)| (*key, socket.local_addr().unwrap()))
-        .collect()
+    sockets.iter().map(|(key, socket)| (*key, socket.local_addr().unwrap())).collect()
 }
 
 #[test]
@@ -144,24 +133,18 @@ fn four_coordinators_on_sockets_agree_and_one_that_was_away_catches_up() {
         assert_eq!(receipt.receipt, b"ok");
     }
     nodes.remove(0).stop();
-    let id = nodes[0]
-        .handle()
-        .submit(Transfer::new(2, 9, 1, 10).encode());
+    let id = nodes[0].handle().submit(Transfer::new(2, 9, 1, 10).encode());
     let receipt = block_on(nodes[1].handle().wait(&id.unwrap(), PATIENCE)).unwrap();
     let height = receipt.height + 3;
     nodes.insert(0, launch(0));
     let header = |node: &Node| {
         block_on(node.handle().reached(height)).unwrap();
-        block_on(node.handle().block(height))
-            .unwrap()
-            .unwrap()
-            .header
+        block_on(node.handle().block(height)).unwrap().unwrap().header
     };
     let headers: Vec<_> = nodes.iter().map(header).collect();
     assert!(headers.iter().all(|header| *header == headers[0]));
     for node in &nodes {
-        let read =
-            |state: &dyn crate::StateRead, _: &_| number(state, &Transfer::balance_key(&[9; 53]));
+        let read = |state: &dyn crate::StateRead, _: &_| number(state, &Transfer::balance_key(&[9; 53]));
         assert_eq!(node.handle().read(read), Some(1_041));
     }
     let status = nodes[1].handle().status().unwrap();
@@ -170,45 +153,31 @@ fn four_coordinators_on_sockets_agree_and_one_that_was_away_catches_up() {
 
 #[test]
 fn proofs_verify_offline_and_no_byte_of_them_can_change() {
-    simulate(
-        SimulationConfig::default(),
-        Arc::new(TransferMachine),
-        |mut simulation| async move {
-            let node = simulation.start(0).await;
-            let id = node.submit(Transfer::new(1, 2, 10, 0).encode()).unwrap();
-            let receipt = node.wait(&id, PATIENCE).await.unwrap();
-            let network = simulation.network();
-            for (key, value) in [
-                (
-                    Transfer::balance_key(&[1; 53]),
-                    Some(990u64.to_le_bytes().to_vec()),
-                ),
-                (b"nobody".to_vec(), None),
-            ] {
-                let proof = node.prove(&key).await.unwrap();
-                let header = proof.verify(network, &CHAIN_ID).unwrap();
-                assert!(header.height >= receipt.height);
-                assert_eq!(proof.value, value);
-                assert!(matches!(
-                    proof.verify(network, &[8; 32]),
-                    Err(ProofError::ForeignChain)
-                ));
-                let (another, _) = keys(2);
-                assert!(matches!(
-                    proof.verify(&another, &CHAIN_ID),
-                    Err(ProofError::Signature)
-                ));
-                let bytes = proof.to_bytes();
-                for at in 0..bytes.len() {
-                    let mut changed = bytes.clone();
-                    changed[at] ^= 1;
-                    let result = StateProof::from_bytes(&changed)
-                        .and_then(|proof| proof.verify(network, &CHAIN_ID).cloned());
-                    assert!(result.is_err(), "byte {at} of {} is not bound", bytes.len());
-                }
+    simulate(SimulationConfig::default(), Arc::new(TransferMachine), |mut simulation| async move {
+        let node = simulation.start(0).await;
+        let id = node.submit(Transfer::new(1, 2, 10, 0).encode()).unwrap();
+        let receipt = node.wait(&id, PATIENCE).await.unwrap();
+        let network = simulation.network();
+        for (key, value) in
+            [(Transfer::balance_key(&[1; 53]), Some(990u64.to_le_bytes().to_vec())), (b"nobody".to_vec(), None)]
+        {
+            let proof = node.prove(&key).await.unwrap();
+            let header = proof.verify(network, &CHAIN_ID).unwrap();
+            assert!(header.height >= receipt.height);
+            assert_eq!(proof.value, value);
+            assert!(matches!(proof.verify(network, &[8; 32]), Err(ProofError::ForeignChain)));
+            let (another, _) = keys(2);
+            assert!(matches!(proof.verify(&another, &CHAIN_ID), Err(ProofError::Signature)));
+            let bytes = proof.to_bytes();
+            for at in 0..bytes.len() {
+                let mut changed = bytes.clone();
+                changed[at] ^= 1;
+                let result =
+                    StateProof::from_bytes(&changed).and_then(|proof| proof.verify(network, &CHAIN_ID).cloned());
+                assert!(result.is_err(), "byte {at} of {} is not bound", bytes.len());
             }
-        },
-    );
+        }
+    });
 }
 
 #[test]
@@ -220,9 +189,7 @@ fn one_simulated_coordinator_loses_nothing_confirmed_when_the_power_is_cut() {
             let node = simulation.start(0).await;
             let mut receipts = Vec::new();
             for nonce in 0..20 {
-                let id = node
-                    .submit(Transfer::new(1, 2, 10, nonce).encode())
-                    .unwrap();
+                let id = node.submit(Transfer::new(1, 2, 10, nonce).encode()).unwrap();
                 receipts.push(node.wait(&id, PATIENCE).await.unwrap());
             }
             receipts
@@ -295,23 +262,11 @@ fn four_simulated_coordinators_with_lossy_links_and_a_crash_agree() {
         let config = SimulationConfig {
             seed,
             coordinators: 4,
-            links: LinkQuality {
-                latency_ms: 40,
-                jitter_ms: 20,
-                delivered: 0.9,
-            },
+            links: LinkQuality { latency_ms: 40, jitter_ms: 20, delivered: 0.9 },
             ..SimulationConfig::default()
         };
-        simulate(
-            config,
-            Arc::new(TransferMachine),
-            lossy_network_with_a_crash,
-        )
+        simulate(config, Arc::new(TransferMachine), lossy_network_with_a_crash)
     };
     assert_eq!(run(1), run(1), "the same seed gives the same run");
-    assert_ne!(
-        run(1),
-        run(2),
-        "randomness in the state depends on the seed"
-    );
+    assert_ne!(run(1), run(2), "randomness in the state depends on the seed");
 }

@@ -19,8 +19,8 @@ use commonware_stream::{
 };
 use commonware_utils::{NZU32, NZUsize, TryCollect as _, ordered::Map};
 use std::{
-    collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc,
-    thread::JoinHandle, time::Duration,
+    collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc, thread::JoinHandle,
+    time::Duration,
 };
 use tokio::sync::oneshot;
 use tracing::error;
@@ -66,11 +66,7 @@ impl Node {
         // Waiting on the channel without its runtime works in any context.
         let handle = futures::executor::block_on(starting)
             .map_err(|_| StartError::Runtime("it ended while starting".into()))??;
-        Ok(Self {
-            handle,
-            stop: Some(stop),
-            thread: Some(thread),
-        })
+        Ok(Self { handle, stop: Some(stop), thread: Some(thread) })
     }
 
     /// For talking to the coordinator.
@@ -104,12 +100,7 @@ impl Drop for Node {
 type Started = oneshot::Sender<Result<NodeHandle, StartError>>;
 
 /// The thread of a coordinator.
-fn run(
-    config: NodeConfig,
-    machine: Arc<dyn Machine>,
-    started: Started,
-    stopped: oneshot::Receiver<()>,
-) {
+fn run(config: NodeConfig, machine: Arc<dyn Machine>, started: Started, stopped: oneshot::Receiver<()>) {
     let runtime_config = runtime::Config::new()
         .with_storage_directory(&config.directory)
         .with_worker_threads(config.threads.max(1))
@@ -180,21 +171,6 @@ async fn launch(
     let [votes, certificates, resolver, backfill, broadcast, gossip] =
         CHANNELS.map(|channel| network.register(channel, RATE));
     network.start();
-    let channels = Channels {
-        votes,
-        certificates,
-        resolver,
-        backfill,
-        broadcast,
-        gossip,
-    };
-    start(
-        context.child("node"),
-        config.chain,
-        machine,
-        oracle.clone(),
-        oracle,
-        channels,
-    )
-    .await
+    let channels = Channels { votes, certificates, resolver, backfill, broadcast, gossip };
+    start(context.child("node"), config.chain, machine, oracle.clone(), oracle, channels).await
 }

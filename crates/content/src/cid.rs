@@ -72,9 +72,7 @@ pub enum CidError {
         "a CID is {CID_TEXT_SIZE_MAX} characters of base32 starting with 'b', or {V0_TEXT_SIZE} of base58 starting with 'Qm'"
     )]
     Text,
-    #[error(
-        "CID is not a known shape: version 0, or version 1 with codec raw or dag-pb, and sha2-256"
-    )]
+    #[error("CID is not a known shape: version 0, or version 1 with codec raw or dag-pb, and sha2-256")]
     Shape,
     #[error("CID ends too early")]
     Short,
@@ -94,10 +92,7 @@ impl Cid {
 
     /// The version 0 name of a dag-pb block with this sha2-256 digest.
     pub const fn v0(digest: [u8; DIGEST_SIZE]) -> Self {
-        Self {
-            shape: Shape::V0,
-            digest,
-        }
+        Self { shape: Shape::V0, digest }
     }
 
     /// Hashes a block of plain bytes. To name a file of any size, see [`crate::file_cid`].
@@ -163,19 +158,12 @@ impl Cid {
 
     fn take(bytes: &mut &[u8]) -> Result<Self, CidError> {
         let (&first, _) = bytes.split_first().ok_or(CidError::Short)?;
-        let prefix_size = if first == V0_PREFIX[0] {
-            V0_PREFIX.len()
-        } else {
-            V1_RAW_PREFIX.len()
-        };
+        let prefix_size = if first == V0_PREFIX[0] { V0_PREFIX.len() } else { V1_RAW_PREFIX.len() };
         let (prefix, rest) = bytes.split_at_checked(prefix_size).ok_or(CidError::Short)?;
         let shape = Self::shape_of(prefix)?;
         let (digest, rest) = rest.split_first_chunk().ok_or(CidError::Short)?;
         *bytes = rest;
-        Ok(Self {
-            shape,
-            digest: *digest,
-        })
+        Ok(Self { shape, digest: *digest })
     }
 
     fn prefix(&self) -> &'static [u8] {
@@ -251,15 +239,10 @@ impl BorshSerialize for Cid {
 
 impl BorshDeserialize for Cid {
     fn deserialize_reader<R: io::Read>(reader: &mut R) -> io::Result<Self> {
-        let invalid =
-            |error: CidError| io::Error::new(io::ErrorKind::InvalidData, error.to_string());
+        let invalid = |error: CidError| io::Error::new(io::ErrorKind::InvalidData, error.to_string());
         let mut prefix = [0; 4];
         reader.read_exact(&mut prefix[..2])?;
-        let prefix_size = if prefix[0] == V0_PREFIX[0] {
-            V0_PREFIX.len()
-        } else {
-            prefix.len()
-        };
+        let prefix_size = if prefix[0] == V0_PREFIX[0] { V0_PREFIX.len() } else { prefix.len() };
         reader.read_exact(&mut prefix[2..prefix_size])?;
         let shape = Self::shape_of(&prefix[..prefix_size]).map_err(invalid)?;
         let mut digest = [0; DIGEST_SIZE];
@@ -332,10 +315,7 @@ mod tests {
         assert_eq!(hex::encode(empty.digest()), EMPTY_DIGEST);
         assert_eq!(empty.to_string(), EMPTY_RAW);
         let empty_directory = [0x0a, 0x02, 0x08, 0x01];
-        for (version, text) in [
-            (Version::V0, EMPTY_DIRECTORY_V0),
-            (Version::V1, EMPTY_DIRECTORY_V1),
-        ] {
+        for (version, text) in [(Version::V0, EMPTY_DIRECTORY_V0), (Version::V1, EMPTY_DIRECTORY_V1)] {
             let cid = Cid::of_dag_pb_block(version, &empty_directory);
             assert_eq!(cid.to_string(), text);
             assert_eq!(text.parse(), Ok(cid));
@@ -352,22 +332,13 @@ mod tests {
         let longer = format!("{EMPTY_RAW}a");
         let shorter = &EMPTY_RAW[..58];
         let v0_in_base32 = format!("b{}", base32_encode(&Cid::v0([7; 32]).to_bytes()));
-        let sha512 = format!(
-            "b{}",
-            base32_encode(&[&[0x01, 0x55, 0x13, 0x20][..], &[0; 32]].concat())
-        );
+        let sha512 = format!("b{}", base32_encode(&[&[0x01, 0x55, 0x13, 0x20][..], &[0; 32]].concat()));
         for (text, error) in [
             ("", CidError::Text),
             ("b", CidError::Short),
             ("é", CidError::Text),
-            (
-                "QmUNLLsPACCz1vLxQVkXqqLX5R1X345qqfHbsf67hvA3N",
-                CidError::Text,
-            ),
-            (
-                "QmUNLLsPACCz1vLxQVkXqqLX5R1X345qqfHbsf67hvA3N0",
-                CidError::Text,
-            ),
+            ("QmUNLLsPACCz1vLxQVkXqqLX5R1X345qqfHbsf67hvA3N", CidError::Text),
+            ("QmUNLLsPACCz1vLxQVkXqqLX5R1X345qqfHbsf67hvA3N0", CidError::Text),
             (&upper, CidError::Text),
             (&longer, CidError::Text),
             (shorter, CidError::Text),

@@ -81,21 +81,14 @@ impl Client {
         if !is_http {
             return Err(FetchError::BaseUrl(base_url.to_owned()));
         }
-        Ok(Self {
-            http,
-            base_url: base_url.trim_end_matches('/').to_owned(),
-        })
+        Ok(Self { http, base_url: base_url.trim_end_matches('/').to_owned() })
     }
 
     /// Fetches one block and verifies its hash.
     pub async fn block(&self, cid: &Cid) -> Result<Vec<u8>, FetchError> {
         let failed = |source| FetchError::Http { cid: *cid, source };
-        let request = self
-            .http
-            .get(format!("{}/ipfs/{cid}?format=raw", self.base_url));
-        let request = request
-            .header(reqwest::header::ACCEPT, RAW_BLOCK_TYPE)
-            .timeout(BLOCK_TIMEOUT);
+        let request = self.http.get(format!("{}/ipfs/{cid}?format=raw", self.base_url));
+        let request = request.header(reqwest::header::ACCEPT, RAW_BLOCK_TYPE).timeout(BLOCK_TIMEOUT);
         let mut response = request.send().await.map_err(failed)?;
         match response.status() {
             StatusCode::OK => {}
@@ -103,10 +96,7 @@ impl Client {
                 return Err(ReadError::Missing { cid: *cid }.into());
             }
             status => {
-                return Err(FetchError::Status {
-                    cid: *cid,
-                    status: status.as_u16(),
-                });
+                return Err(FetchError::Status { cid: *cid, status: status.as_u16() });
             }
         }
         let mut block = Vec::new();
@@ -132,11 +122,7 @@ impl Client {
             let block = self.block(&wanted).await?;
             bytes += block.len() as u64;
             if bytes > bytes_max {
-                return Err(ReadError::DagTooLarge {
-                    cid: *cid,
-                    bytes_max,
-                }
-                .into());
+                return Err(ReadError::DagTooLarge { cid: *cid, bytes_max }.into());
             }
             file.extend(walk.take(&block)?);
         }

@@ -59,29 +59,17 @@ pub enum NodeError {
 impl Node {
     /// A file node, inner or leaf.
     pub fn file(data: Vec<u8>, links: Vec<Link>, link_file_sizes: Vec<u64>) -> Self {
-        Self {
-            kind: Kind::File,
-            data,
-            links,
-            link_file_sizes,
-        }
+        Self { kind: Kind::File, data, links, link_file_sizes }
     }
 
     /// A directory node. `links` are to be in the order of their names.
     pub fn directory(links: Vec<Link>) -> Self {
-        Self {
-            kind: Kind::Directory,
-            data: Vec::new(),
-            links,
-            link_file_sizes: Vec::new(),
-        }
+        Self { kind: Kind::Directory, data: Vec::new(), links, link_file_sizes: Vec::new() }
     }
 
     /// Bytes of the file at and below this node; `None` on overflow.
     pub fn file_size(&self) -> Option<u64> {
-        self.link_file_sizes
-            .iter()
-            .try_fold(self.data.len() as u64, |sum, size| sum.checked_add(*size))
+        self.link_file_sizes.iter().try_fold(self.data.len() as u64, |sum, size| sum.checked_add(*size))
     }
 
     /// The canonical bytes of the node.
@@ -139,18 +127,9 @@ impl Node {
                 _ => {}
             }
         }
-        let node = Self {
-            kind: kind.ok_or(NodeError::Malformed)?,
-            data,
-            links,
-            link_file_sizes,
-        };
+        let node = Self { kind: kind.ok_or(NodeError::Malformed)?, data, links, link_file_sizes };
         if node.kind == Kind::Directory {
-            return if node.data.is_empty() {
-                Ok(node)
-            } else {
-                Err(NodeError::Malformed)
-            };
+            return if node.data.is_empty() { Ok(node) } else { Err(NodeError::Malformed) };
         }
         if node.links.len() != node.link_file_sizes.len() {
             return Err(NodeError::Sizes);
@@ -204,18 +183,12 @@ impl Link {
         while let Some((number, value)) = fields.next()? {
             match (number, value) {
                 (1, Value::Bytes(bytes)) => cid = Some(Cid::from_bytes(bytes)?),
-                (2, Value::Bytes(bytes)) => {
-                    name = str::from_utf8(bytes).map_err(|_| NodeError::Malformed)?
-                }
+                (2, Value::Bytes(bytes)) => name = str::from_utf8(bytes).map_err(|_| NodeError::Malformed)?,
                 (3, Value::Number(number)) => dag_size = number,
                 _ => return Err(NodeError::Malformed),
             }
         }
-        Ok(Self {
-            cid: cid.ok_or(NodeError::Malformed)?,
-            name: name.to_owned(),
-            dag_size,
-        })
+        Ok(Self { cid: cid.ok_or(NodeError::Malformed)?, name: name.to_owned(), dag_size })
     }
 }
 
@@ -297,12 +270,10 @@ mod tests {
     use proptest::prelude::*;
 
     fn any_link() -> impl Strategy<Value = Link> {
-        (any::<[u8; 32]>(), "[a-zé/]{0,9}", any::<u64>()).prop_map(|(digest, name, dag_size)| {
-            Link {
-                cid: Cid::v1(crate::Codec::Raw, digest),
-                name,
-                dag_size,
-            }
+        (any::<[u8; 32]>(), "[a-zé/]{0,9}", any::<u64>()).prop_map(|(digest, name, dag_size)| Link {
+            cid: Cid::v1(crate::Codec::Raw, digest),
+            name,
+            dag_size,
         })
     }
 
@@ -325,30 +296,17 @@ mod tests {
             ("12000a020801", NodeError::Malformed),
             ("0affffffffffffffffff7f", NodeError::Malformed),
         ] {
-            assert_eq!(
-                Node::decode(&hex::decode(block).expect("hex")),
-                Err(error),
-                "{block}"
-            );
+            assert_eq!(Node::decode(&hex::decode(block).expect("hex")), Err(error), "{block}");
         }
-        assert!(matches!(
-            Node::decode(&vec![0; BLOCK_SIZE_MAX + 1]),
-            Err(NodeError::TooLarge(_))
-        ));
+        assert!(matches!(Node::decode(&vec![0; BLOCK_SIZE_MAX + 1]), Err(NodeError::TooLarge(_))));
     }
 
     #[test]
     fn mode_and_time_are_passed_over() {
         // kind 2, file size 0, mode 0o644, mtime { seconds: 1, nanoseconds: fixed32 }.
-        let block = hex::decode("0a0e 0802 1800 38a403 4207 0801 1501000000".replace(' ', ""))
-            .expect("hex");
-        assert_eq!(
-            Node::decode(&block),
-            Err(NodeError::Malformed),
-            "length is one short of the message"
-        );
-        let block = hex::decode("0a10 0802 1800 38a403 4207 0801 1501000000".replace(' ', ""))
-            .expect("hex");
+        let block = hex::decode("0a0e 0802 1800 38a403 4207 0801 1501000000".replace(' ', "")).expect("hex");
+        assert_eq!(Node::decode(&block), Err(NodeError::Malformed), "length is one short of the message");
+        let block = hex::decode("0a10 0802 1800 38a403 4207 0801 1501000000".replace(' ', "")).expect("hex");
         assert_eq!(Node::decode(&block), Ok(Node::file(vec![], vec![], vec![])));
     }
 

@@ -70,24 +70,10 @@ enum RangeWanted {
 }
 
 enum Answer<S> {
-    NotModified {
-        etag: String,
-    },
-    Block {
-        cid: Cid,
-        block: Vec<u8>,
-    },
-    File {
-        cid: Cid,
-        content_type: &'static str,
-        size: u64,
-        range: Option<Range<u64>>,
-        reader: FileReader<Arc<S>>,
-    },
-    Directory {
-        cid: Cid,
-        entries: Vec<Entry>,
-    },
+    NotModified { etag: String },
+    Block { cid: Cid, block: Vec<u8> },
+    File { cid: Cid, content_type: &'static str, size: u64, range: Option<Range<u64>>, reader: FileReader<Arc<S>> },
+    Directory { cid: Cid, entries: Vec<Entry> },
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -115,14 +101,8 @@ async fn serve<S: BlockStore + Send + Sync + 'static>(
     let answer = tokio::task::spawn_blocking(move || answer(store, &request)).await;
     let mut response = answer.map_err(|_| GatewayError::Stopped)??.into_response();
     let headers = response.headers_mut();
-    headers.insert(
-        header::CACHE_CONTROL,
-        HeaderValue::from_static(CACHE_FOREVER),
-    );
-    headers.insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(CACHE_FOREVER));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if let Ok(path) = HeaderValue::from_str(&path) {
         headers.insert("x-ipfs-path", path);
     }
@@ -131,11 +111,7 @@ async fn serve<S: BlockStore + Send + Sync + 'static>(
 
 impl Request {
     fn parse(names: &Names, query: &Names, headers: &HeaderMap) -> Result<Self, GatewayError> {
-        let text = |name| {
-            headers
-                .get(name)
-                .and_then(|value: &HeaderValue| value.to_str().ok())
-        };
+        let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
         let cid = names.get("cid").map_or("", String::as_str);
         let root = cid.parse().map_err(GatewayError::Cid)?;
         let is_raw = match query.get("format").map(String::as_str) {
@@ -153,15 +129,8 @@ impl Request {
     }
 
     fn has(&self, etag: &str) -> bool {
-        let known = self
-            .if_none_match
-            .as_deref()
-            .unwrap_or_default()
-            .split(',')
-            .map(str::trim);
-        known
-            .map(|known| known.strip_prefix("W/").unwrap_or(known))
-            .any(|known| known == "*" || known == etag)
+        let known = self.if_none_match.as_deref().unwrap_or_default().split(',').map(str::trim);
+        known.map(|known| known.strip_prefix("W/").unwrap_or(known)).any(|known| known == "*" || known == etag)
     }
 }
 
@@ -186,11 +155,7 @@ impl RangeWanted {
             Self::From(from, end) => from..end.unwrap_or(size).min(size),
             Self::Last(count) => size.saturating_sub(count)..size,
         };
-        if range.is_empty() {
-            Err(GatewayError::Range { size })
-        } else {
-            Ok(range)
-        }
+        if range.is_empty() { Err(GatewayError::Range { size }) } else { Ok(range) }
     }
 }
 
@@ -201,21 +166,14 @@ fn answer<S: BlockStore>(store: Arc<S>, request: &Request) -> Result<Answer<S>, 
         if request.has(&etag) && store.has(&cid).map_err(ReadError::from)? {
             return Ok(Answer::NotModified { etag });
         }
-        let block = store
-            .get(&cid)
-            .map_err(ReadError::from)?
-            .ok_or(ReadError::Missing { cid })?;
+        let block = store.get(&cid).map_err(ReadError::from)?.ok_or(ReadError::Missing { cid })?;
         return Ok(Answer::Block { cid, block });
     }
     let size = match stat(&store, &cid)? {
         Object::Directory { entries } => {
             let etag = directory_etag(&cid);
             let is_known = request.has(&etag);
-            return Ok(if is_known {
-                Answer::NotModified { etag }
-            } else {
-                Answer::Directory { cid, entries }
-            });
+            return Ok(if is_known { Answer::NotModified { etag } } else { Answer::Directory { cid, entries } });
         }
         Object::File { size } => size,
     };
@@ -224,20 +182,10 @@ fn answer<S: BlockStore>(store: Arc<S>, request: &Request) -> Result<Answer<S>, 
         return Ok(Answer::NotModified { etag });
     }
     let start = read_range(&store, &cid, 0..SNIFF_SIZE as u64, SNIFF_SIZE as u64)?;
-    let content_type = if is_text(&start, start.len() as u64 == size) {
-        TEXT_TYPE
-    } else {
-        BYTES_TYPE
-    };
+    let content_type = if is_text(&start, start.len() as u64 == size) { TEXT_TYPE } else { BYTES_TYPE };
     let range = request.range.map(|range| range.within(size)).transpose()?;
     let reader = FileReader::open(store, &cid, range.clone().unwrap_or(0..size), u64::MAX)?;
-    Ok(Answer::File {
-        cid,
-        content_type,
-        size,
-        range,
-        reader,
-    })
+    Ok(Answer::File { cid, content_type, size, range, reader })
 }
 
 /// Whether bytes are text: UTF-8 without control characters other than white space. Unless they are the `whole` file,
@@ -250,9 +198,7 @@ fn is_text(bytes: &[u8], is_whole: bool) -> bool {
         }
         Err(_) => return false,
     };
-    !text.chars().any(|character| {
-        character.is_ascii_control() && !matches!(character, '\t' | '\n' | '\r' | '\x0c')
-    })
+    !text.chars().any(|character| character.is_ascii_control() && !matches!(character, '\t' | '\n' | '\r' | '\x0c'))
 }
 
 fn file_etag(cid: &Cid) -> String {
@@ -286,9 +232,7 @@ fn path_header(request: &Request) -> String {
 impl<S: BlockStore + Send + Sync + 'static> IntoResponse for Answer<S> {
     fn into_response(self) -> Response {
         match self {
-            Self::NotModified { etag } => {
-                (StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response()
-            }
+            Self::NotModified { etag } => (StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response(),
             Self::Block { cid, block } => {
                 let name = format!("attachment; filename=\"{cid}.bin\"");
                 let headers = [
@@ -302,13 +246,7 @@ impl<S: BlockStore + Send + Sync + 'static> IntoResponse for Answer<S> {
                 let headers = [(header::ETAG, directory_etag(&cid))];
                 (headers, Json(Listing::new(&cid, &entries))).into_response()
             }
-            Self::File {
-                cid,
-                content_type,
-                size,
-                range,
-                reader,
-            } => {
+            Self::File { cid, content_type, size, range, reader } => {
                 let length = range.as_ref().map_or(size, |range| range.end - range.start);
                 let headers = [
                     (header::CONTENT_TYPE, content_type.to_owned()),
@@ -356,36 +294,19 @@ struct ListingEntry<'a> {
 impl<'a> Listing<'a> {
     fn new(cid: &'a Cid, entries: &'a [Entry]) -> Self {
         let entries = entries.iter();
-        let entries = entries.map(
-            |Entry {
-                 name,
-                 cid,
-                 dag_size,
-             }| ListingEntry {
-                name,
-                cid,
-                dag_size: *dag_size,
-            },
-        );
-        Self {
-            cid,
-            entries: entries.collect(),
-        }
+        let entries = entries.map(|Entry { name, cid, dag_size }| ListingEntry { name, cid, dag_size: *dag_size });
+        Self { cid, entries: entries.collect() }
     }
 }
 
 impl GatewayError {
     fn status(&self) -> StatusCode {
         match self {
-            Self::Cid(_) | Self::Format(_) | Self::Read(ReadError::PathTooDeep) => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::Cid(_) | Self::Format(_) | Self::Read(ReadError::PathTooDeep) => StatusCode::BAD_REQUEST,
             Self::Range { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
-            Self::Read(
-                ReadError::Missing { .. }
-                | ReadError::NoEntry { .. }
-                | ReadError::NotADirectory { .. },
-            ) => StatusCode::NOT_FOUND,
+            Self::Read(ReadError::Missing { .. } | ReadError::NoEntry { .. } | ReadError::NotADirectory { .. }) => {
+                StatusCode::NOT_FOUND
+            }
             Self::Read(_) | Self::Stopped => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -393,10 +314,7 @@ impl GatewayError {
 
 impl IntoResponse for GatewayError {
     fn into_response(self) -> Response {
-        let headers = [
-            (header::CONTENT_TYPE, TEXT_TYPE),
-            (header::CACHE_CONTROL, "no-store"),
-        ];
+        let headers = [(header::CONTENT_TYPE, TEXT_TYPE), (header::CACHE_CONTROL, "no-store")];
         let mut response = (self.status(), headers, format!("{self}\n")).into_response();
         if let Self::Range { size } = self
             && let Ok(range) = HeaderValue::from_str(&format!("bytes */{size}"))

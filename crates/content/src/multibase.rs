@@ -59,22 +59,12 @@ pub(crate) fn base58_encode(bytes: &[u8]) -> String {
         }
     }
     let leading = std::iter::repeat_n('1', zeros);
-    leading
-        .chain(
-            digits
-                .iter()
-                .rev()
-                .map(|&digit| char::from(BASE58[usize::from(digit)])),
-        )
-        .collect()
+    leading.chain(digits.iter().rev().map(|&digit| char::from(BASE58[usize::from(digit)]))).collect()
 }
 
 /// Bytes of a base58 text; `None` for a foreign character. Quadratic in the length: bound the text first.
 pub(crate) fn base58_decode(text: &str) -> Option<Vec<u8>> {
-    let zeros = text
-        .bytes()
-        .take_while(|&character| character == b'1')
-        .count();
+    let zeros = text.bytes().take_while(|&character| character == b'1').count();
     // Bytes, least significant first.
     let mut bytes: Vec<u8> = Vec::with_capacity(text.len());
     for character in text.bytes().skip(zeros) {
@@ -123,10 +113,7 @@ mod tests {
             ("626262", "a3gV"),
             ("516b6fcd0f", "ABnLTmg"),
             ("00000000000000000000", "1111111111"),
-            (
-                "00eb15231dfceb60925886b67d065299925915aeb172c06647",
-                "1NS17iag9jJgTHD1VXjvLCEnZuQ3rJDE9L",
-            ),
+            ("00eb15231dfceb60925886b67d065299925915aeb172c06647", "1NS17iag9jJgTHD1VXjvLCEnZuQ3rJDE9L"),
         ] {
             let bytes = hex::decode(bytes).expect("hex");
             assert_eq!(base58_encode(&bytes), text);

@@ -97,18 +97,8 @@ struct Pending {
 impl FileWalk {
     /// Will read the bytes of `range` that the file has, and fail if these are more than `size_max`.
     pub fn new(root: Cid, range: Range<u64>, size_max: u64) -> Self {
-        let root = Pending {
-            cid: root,
-            depth: 0,
-            start: 0,
-            size: None,
-        };
-        Self {
-            stack: vec![root],
-            range,
-            size_max,
-            file_size: None,
-        }
+        let root = Pending { cid: root, depth: 0, start: 0, size: None };
+        Self { stack: vec![root], range, size_max, file_size: None }
     }
 
     /// The block to be given to [`Self::take`]; `None` at the end.
@@ -135,10 +125,7 @@ impl FileWalk {
         let (data, size) = match &node {
             None => (block, block.len() as u64),
             Some(node) if node.kind == Kind::Directory => return Err(ReadError::NotAFile { cid }),
-            Some(node) => (
-                &node.data[..],
-                node.file_size().ok_or(ReadError::Size { cid })?,
-            ),
+            Some(node) => (&node.data[..], node.file_size().ok_or(ReadError::Size { cid })?),
         };
         if pending.size.is_some_and(|expected| expected != size) {
             return Err(ReadError::Size { cid });
@@ -152,11 +139,7 @@ impl FileWalk {
         }
         let wanted_size = range.end.saturating_sub(range.start);
         if wanted_size > self.size_max {
-            return Err(ReadError::TooLarge {
-                cid,
-                size: wanted_size,
-                size_max: self.size_max,
-            });
+            return Err(ReadError::TooLarge { cid, size: wanted_size, size_max: self.size_max });
         }
 
         self.stack.pop();
@@ -174,12 +157,7 @@ impl FileWalk {
         for (link, &size) in node.links.iter().zip(&node.link_file_sizes) {
             let end = start + size;
             if size > 0 && start < self.range.end && end > self.range.start {
-                self.stack.push(Pending {
-                    cid: link.cid,
-                    depth: parent.depth + 1,
-                    start,
-                    size: Some(size),
-                });
+                self.stack.push(Pending { cid: link.cid, depth: parent.depth + 1, start, size: Some(size) });
             }
             start = end;
         }
@@ -209,13 +187,7 @@ pub struct DagWalk {
 impl DagWalk {
     /// Will fail once the blocks have more than `bytes_max` bytes together.
     pub fn new(root: Cid, bytes_max: u64) -> Self {
-        Self {
-            root,
-            stack: vec![root],
-            seen: BTreeSet::from([root]),
-            bytes: 0,
-            bytes_max,
-        }
+        Self { root, stack: vec![root], seen: BTreeSet::from([root]), bytes: 0, bytes_max }
     }
 
     /// The block to be given to [`Self::take`]; `None` at the end.
@@ -240,10 +212,7 @@ impl DagWalk {
         };
         let bytes = self.bytes + block.len() as u64;
         if bytes > self.bytes_max {
-            return Err(ReadError::DagTooLarge {
-                cid: self.root,
-                bytes_max: self.bytes_max,
-            });
+            return Err(ReadError::DagTooLarge { cid: self.root, bytes_max: self.bytes_max });
         }
 
         self.bytes = bytes;
@@ -281,25 +250,18 @@ fn get<S: BlockStore + ?Sized>(store: &S, cid: &Cid) -> Result<Vec<u8>, ReadErro
 pub fn object_of(cid: &Cid, block: &[u8]) -> Result<Object, ReadError> {
     check_received(cid, block)?;
     if cid.codec() == Codec::Raw {
-        return Ok(Object::File {
-            size: block.len() as u64,
-        });
+        return Ok(Object::File { size: block.len() as u64 });
     }
     let node = decode_node(cid, block)?;
     if node.kind != Kind::Directory {
-        return Ok(Object::File {
-            size: node.file_size().ok_or(ReadError::Size { cid: *cid })?,
-        });
+        return Ok(Object::File { size: node.file_size().ok_or(ReadError::Size { cid: *cid })? });
     }
     let mut entries: Vec<_> = node.links.into_iter().map(Entry::from).collect();
     entries.sort_by(|left, right| left.name.cmp(&right.name));
     for (index, Entry { name, .. }) in entries.iter().enumerate() {
         let is_repeated = index > 0 && entries[index - 1].name == *name;
         if is_repeated || !is_entry_name(name) {
-            return Err(ReadError::EntryName {
-                cid: *cid,
-                name: name.clone(),
-            });
+            return Err(ReadError::EntryName { cid: *cid, name: name.clone() });
         }
     }
     Ok(Object::Directory { entries })
@@ -307,11 +269,7 @@ pub fn object_of(cid: &Cid, block: &[u8]) -> Result<Object, ReadError> {
 
 impl From<crate::dag_pb::Link> for Entry {
     fn from(link: crate::dag_pb::Link) -> Self {
-        Self {
-            name: link.name,
-            cid: link.cid,
-            dag_size: link.dag_size,
-        }
+        Self { name: link.name, cid: link.cid, dag_size: link.dag_size }
     }
 }
 
@@ -329,35 +287,20 @@ pub fn list<S: BlockStore + ?Sized>(store: &S, cid: &Cid) -> Result<Vec<Entry>, 
 }
 
 /// What lies at `path` below `root`. Names are parted by `/`; empty ones are passed over.
-pub fn resolve<S: BlockStore + ?Sized>(
-    store: &S,
-    root: &Cid,
-    path: &str,
-) -> Result<Cid, ReadError> {
+pub fn resolve<S: BlockStore + ?Sized>(store: &S, root: &Cid, path: &str) -> Result<Cid, ReadError> {
     let mut cid = *root;
     for (depth, name) in path.split('/').filter(|name| !name.is_empty()).enumerate() {
         if depth == PATH_DEPTH_MAX {
             return Err(ReadError::PathTooDeep);
         }
-        let entry = list(store, &cid)?
-            .into_iter()
-            .find(|entry| entry.name == name);
-        cid = entry
-            .ok_or_else(|| ReadError::NoEntry {
-                cid,
-                name: name.to_owned(),
-            })?
-            .cid;
+        let entry = list(store, &cid)?.into_iter().find(|entry| entry.name == name);
+        cid = entry.ok_or_else(|| ReadError::NoEntry { cid, name: name.to_owned() })?.cid;
     }
     Ok(cid)
 }
 
 /// The bytes of a file of at most `size_max` bytes.
-pub fn read_file<S: BlockStore + ?Sized>(
-    store: &S,
-    cid: &Cid,
-    size_max: u64,
-) -> Result<Vec<u8>, ReadError> {
+pub fn read_file<S: BlockStore + ?Sized>(store: &S, cid: &Cid, size_max: u64) -> Result<Vec<u8>, ReadError> {
     read_range(store, cid, 0..u64::MAX, size_max)
 }
 
@@ -405,12 +348,7 @@ impl<S: BlockStore> FileReader<S> {
     pub fn open(store: S, cid: &Cid, range: Range<u64>, size_max: u64) -> Result<Self, ReadError> {
         let mut walk = FileWalk::new(*cid, range, size_max);
         let first = walk.take(&get(&store, cid)?)?;
-        Ok(Self {
-            store,
-            walk,
-            first,
-            is_failed: false,
-        })
+        Ok(Self { store, walk, first, is_failed: false })
     }
 
     /// Bytes of the whole file, whatever the range.

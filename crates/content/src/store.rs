@@ -123,10 +123,7 @@ forward_to_target!(&S, Arc<S>, Box<S>);
 /// What every store checks before it keeps a block.
 pub(crate) fn check_block(cid: &Cid, block: &[u8]) -> Result<(), StoreError> {
     if block.len() > BLOCK_SIZE_MAX {
-        return Err(StoreError::TooLarge {
-            cid: *cid,
-            size: block.len(),
-        });
+        return Err(StoreError::TooLarge { cid: *cid, size: block.len() });
     }
     if !cid.names(block) {
         return Err(StoreError::Mismatch { cid: *cid });
@@ -135,14 +132,8 @@ pub(crate) fn check_block(cid: &Cid, block: &[u8]) -> Result<(), StoreError> {
 }
 
 /// Imports a file that lies in memory.
-pub fn put_bytes<S: BlockStore + ?Sized>(
-    store: &S,
-    profile: Profile,
-    bytes: &[u8],
-) -> Result<Imported, StoreError> {
-    import_bytes(profile, bytes, &mut |cid: &Cid, block: &[u8]| {
-        store.put(cid, block)
-    })
+pub fn put_bytes<S: BlockStore + ?Sized>(store: &S, profile: Profile, bytes: &[u8]) -> Result<Imported, StoreError> {
+    import_bytes(profile, bytes, &mut |cid: &Cid, block: &[u8]| store.put(cid, block))
 }
 
 /// Imports a file to the end of `source`, holding one chunk at a time.
@@ -173,15 +164,9 @@ mod tests {
     fn a_block_is_kept_only_under_its_own_name() {
         let store = MemoryStore::new();
         let cid = Cid::of_raw_block(b"block");
-        assert!(matches!(
-            store.put(&cid, b"other"),
-            Err(StoreError::Mismatch { .. })
-        ));
+        assert!(matches!(store.put(&cid, b"other"), Err(StoreError::Mismatch { .. })));
         let large = vec![0; BLOCK_SIZE_MAX + 1];
-        assert!(matches!(
-            store.put(&Cid::of_raw_block(&large), &large),
-            Err(StoreError::TooLarge { .. })
-        ));
+        assert!(matches!(store.put(&Cid::of_raw_block(&large), &large), Err(StoreError::TooLarge { .. })));
         assert!(store.is_empty());
 
         store.put(&cid, b"block").expect("put");
@@ -197,9 +182,7 @@ mod tests {
     #[test]
     fn a_damaged_block_is_an_error_that_names_it() {
         let store = MemoryStore::new();
-        let cid = put_bytes(&store, Profile::V1_2025, b"block")
-            .expect("import")
-            .cid;
+        let cid = put_bytes(&store, Profile::V1_2025, b"block").expect("import").cid;
         store.damage(&cid, b"blocK".to_vec());
         let error = store.get(&cid).expect_err("damaged");
         assert!(matches!(error, StoreError::Corrupt { .. }));

@@ -9,9 +9,7 @@ use crate::{
     Cid,
     read::PATH_DEPTH_MAX,
     store::{BlockStore, StoreError},
-    unixfs::{
-        BlockSink, DirectoryError, DirectoryImporter, Imported, Profile, import_bytes, nowhere,
-    },
+    unixfs::{BlockSink, DirectoryError, DirectoryImporter, Imported, Profile, import_bytes, nowhere},
 };
 
 /// Why a list of files is not a tree.
@@ -46,9 +44,7 @@ pub fn import_tree<'a, S: BlockSink>(
 }
 
 /// The name of the directory with these files under [`Profile::V1_2025`].
-pub fn tree_cid<'a>(
-    files: impl IntoIterator<Item = (&'a str, &'a [u8])>,
-) -> Result<Cid, TreeError<Infallible>> {
+pub fn tree_cid<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Result<Cid, TreeError<Infallible>> {
     Ok(import_tree(Profile::V1_2025, files, &mut nowhere)?.cid)
 }
 
@@ -58,16 +54,10 @@ pub fn put_tree<'a, S: BlockStore + ?Sized>(
     profile: Profile,
     files: impl IntoIterator<Item = (&'a str, &'a [u8])>,
 ) -> Result<Imported, TreeError<StoreError>> {
-    import_tree(profile, files, &mut |cid: &Cid, block: &[u8]| {
-        store.put(cid, block)
-    })
+    import_tree(profile, files, &mut |cid: &Cid, block: &[u8]| store.put(cid, block))
 }
 
-fn insert<'a, E>(
-    root: &mut BTreeMap<&'a str, Branch<'a>>,
-    path: &'a str,
-    bytes: &'a [u8],
-) -> Result<(), TreeError<E>> {
+fn insert<'a, E>(root: &mut BTreeMap<&'a str, Branch<'a>>, path: &'a str, bytes: &'a [u8]) -> Result<(), TreeError<E>> {
     let mut names: Vec<_> = path.split('/').collect();
     let last = names.pop().unwrap_or_default();
     if last.is_empty() || names.len() >= PATH_DEPTH_MAX {
@@ -75,10 +65,7 @@ fn insert<'a, E>(
     }
     let mut directory = root;
     for name in names {
-        match directory
-            .entry(name)
-            .or_insert_with(|| Branch::Directory(BTreeMap::new()))
-        {
+        match directory.entry(name).or_insert_with(|| Branch::Directory(BTreeMap::new())) {
             Branch::Directory(inner) => directory = inner,
             Branch::File(_) => return Err(TreeError::Conflict(path.to_owned())),
         }
@@ -115,10 +102,7 @@ mod tests {
     fn the_order_of_the_files_does_not_matter() {
         let files = [("b/c", &b"1"[..]), ("a", b"2"), ("b/a", b"3")];
         let reversed = files.iter().rev().copied();
-        assert_eq!(
-            tree_cid(files).expect("tree"),
-            tree_cid(reversed).expect("tree")
-        );
+        assert_eq!(tree_cid(files).expect("tree"), tree_cid(reversed).expect("tree"));
     }
 
     #[test]

@@ -70,26 +70,14 @@ pub enum DirectoryError {
 
 impl Profile {
     /// `unixfs-v1-2025`: CIDv1, raw leaves, chunks of 1 MiB, 1024 links a node. The default everywhere.
-    pub const V1_2025: Self = Self {
-        version: Version::V1,
-        chunk_size: 1024 * 1024,
-        links_max: 1024,
-    };
+    pub const V1_2025: Self = Self { version: Version::V1, chunk_size: 1024 * 1024, links_max: 1024 };
     /// `unixfs-v0-2015`: CIDv0, dag-pb leaves, chunks of 256 KiB, 174 links a node.
-    pub const V0_2015: Self = Self {
-        version: Version::V0,
-        chunk_size: 256 * 1024,
-        links_max: 174,
-    };
+    pub const V0_2015: Self = Self { version: Version::V0, chunk_size: 256 * 1024, links_max: 174 };
 
     /// The same profile with other sizes: `chunk_size` in bytes, held within 1..=[`CHUNK_SIZE_MAX`], and `links_max`,
     /// held within 2..=[`LINKS_MAX`]. CIDs differ from those of the named profile for files of more than one chunk.
     pub fn with_sizes(self, chunk_size: usize, links_max: usize) -> Self {
-        Self {
-            chunk_size: chunk_size.clamp(1, CHUNK_SIZE_MAX),
-            links_max: links_max.clamp(2, LINKS_MAX),
-            ..self
-        }
+        Self { chunk_size: chunk_size.clamp(1, CHUNK_SIZE_MAX), links_max: links_max.clamp(2, LINKS_MAX), ..self }
     }
 
     /// How CIDs of nodes are written.
@@ -111,10 +99,7 @@ impl Profile {
         let block = node.encode();
         let cid = Cid::of_dag_pb_block(self.version, &block);
         sink.put_block(&cid, &block)?;
-        let links_size = node
-            .links
-            .iter()
-            .fold(0u64, |sum, link| sum.saturating_add(link.dag_size));
+        let links_size = node.links.iter().fold(0u64, |sum, link| sum.saturating_add(link.dag_size));
         Ok(Imported {
             cid,
             file_size: node.file_size().unwrap_or(u64::MAX),
@@ -128,23 +113,12 @@ impl Profile {
         }
         let cid = Cid::of_raw_block(chunk);
         sink.put_block(&cid, chunk)?;
-        Ok(Imported {
-            cid,
-            file_size: chunk.len() as u64,
-            dag_size: chunk.len() as u64,
-        })
+        Ok(Imported { cid, file_size: chunk.len() as u64, dag_size: chunk.len() as u64 })
     }
 
-    fn put_parent<S: BlockSink>(
-        &self,
-        children: Vec<Imported>,
-        sink: &mut S,
-    ) -> Result<Imported, S::Error> {
+    fn put_parent<S: BlockSink>(&self, children: Vec<Imported>, sink: &mut S) -> Result<Imported, S::Error> {
         let sizes = children.iter().map(|child| child.file_size).collect();
-        let links = children
-            .iter()
-            .map(|child| child.link(String::new()))
-            .collect();
+        let links = children.iter().map(|child| child.link(String::new())).collect();
         self.put_node(&Node::file(Vec::new(), links, sizes), sink)
     }
 }
@@ -157,11 +131,7 @@ impl Default for Profile {
 
 impl Imported {
     fn link(&self, name: String) -> Link {
-        Link {
-            cid: self.cid,
-            name,
-            dag_size: self.dag_size,
-        }
+        Link { cid: self.cid, name, dag_size: self.dag_size }
     }
 }
 
@@ -176,11 +146,7 @@ pub struct FileImporter {
 
 impl FileImporter {
     pub fn new(profile: Profile) -> Self {
-        Self {
-            profile,
-            chunk: Vec::new(),
-            levels: Vec::new(),
-        }
+        Self { profile, chunk: Vec::new(), levels: Vec::new() }
     }
 
     /// Takes the next bytes of the file; every block that gets complete goes to `sink`.
@@ -266,11 +232,7 @@ impl DirectoryImporter {
     pub fn new(profile: Profile) -> Self {
         // The frame of a node without links.
         let size = if profile.version == Version::V0 { 0 } else { 4 };
-        Self {
-            profile,
-            entries: BTreeMap::new(),
-            size,
-        }
+        Self { profile, entries: BTreeMap::new(), size }
     }
 
     /// Adds an entry; on an error nothing changes.
@@ -292,11 +254,7 @@ impl DirectoryImporter {
 
     /// Makes the node of the directory.
     pub fn finish<S: BlockSink>(self, sink: &mut S) -> Result<Imported, S::Error> {
-        let links = self
-            .entries
-            .into_iter()
-            .map(|(name, entry)| entry.link(name))
-            .collect();
+        let links = self.entries.into_iter().map(|(name, entry)| entry.link(name)).collect();
         self.profile.put_node(&Node::directory(links), sink)
     }
 
@@ -312,16 +270,11 @@ impl DirectoryImporter {
 
 /// The name of a file with these bytes, under [`Profile::V1_2025`].
 pub fn file_cid(bytes: &[u8]) -> Cid {
-    import_bytes(Profile::V1_2025, bytes, &mut nowhere)
-        .map_or_else(|never| match never {}, |imported| imported.cid)
+    import_bytes(Profile::V1_2025, bytes, &mut nowhere).map_or_else(|never| match never {}, |imported| imported.cid)
 }
 
 /// Imports a file that lies in memory.
-pub fn import_bytes<S: BlockSink>(
-    profile: Profile,
-    bytes: &[u8],
-    sink: &mut S,
-) -> Result<Imported, S::Error> {
+pub fn import_bytes<S: BlockSink>(profile: Profile, bytes: &[u8], sink: &mut S) -> Result<Imported, S::Error> {
     let mut importer = FileImporter::new(profile);
     importer.push(bytes, sink)?;
     importer.finish(sink)
@@ -334,9 +287,5 @@ pub fn nowhere(_: &Cid, _: &[u8]) -> Result<(), Infallible> {
 
 /// Whether `name` can stand in a directory: 1 to [`NAME_SIZE_MAX`] bytes, no `/`, no zero, neither `.` nor `..`.
 pub fn is_entry_name(name: &str) -> bool {
-    !name.is_empty()
-        && name.len() <= NAME_SIZE_MAX
-        && !name.contains(['/', '\0'])
-        && name != "."
-        && name != ".."
+    !name.is_empty() && name.len() <= NAME_SIZE_MAX && !name.contains(['/', '\0']) && name != "." && name != ".."
 }

@@ -29,15 +29,8 @@ fn open() -> (TempDir, BlobStore) {
 
 fn names_in(path: &Path) -> Vec<String> {
     let entries = fs::read_dir(path).expect("read_dir");
-    let mut names: Vec<_> = entries
-        .map(|entry| {
-            entry
-                .expect("entry")
-                .file_name()
-                .into_string()
-                .expect("name")
-        })
-        .collect();
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.expect("entry").file_name().into_string().expect("name")).collect();
     names.sort();
     names
 }
@@ -65,19 +58,14 @@ fn what_a_crash_leaves_is_never_a_block_and_is_removed_once_old() {
         let path = tmp.join(name);
         fs::write(&path, b"whole bl").expect("write");
         let file = File::options().append(true).open(&path).expect("open");
-        file.set_modified(SystemTime::now() - age)
-            .expect("set time");
+        file.set_modified(SystemTime::now() - age).expect("set time");
     }
     assert!(!store.has(&cid).expect("has"));
     assert_eq!(store.get(&cid).expect("get"), None);
     drop(store);
 
     let store = BlobStore::open(directory.path().join("store")).expect("open again");
-    assert_eq!(
-        names_in(&tmp),
-        ["2-0"],
-        "the young one may belong to a living process"
-    );
+    assert_eq!(names_in(&tmp), ["2-0"], "the young one may belong to a living process");
     assert_eq!(store.size(), 0);
     store.put(&cid, b"whole block").expect("put");
     assert_eq!(store.get(&cid).expect("get"), Some(b"whole block".to_vec()));
@@ -101,14 +89,8 @@ fn a_damaged_block_is_named_and_put_right_by_the_next_put() {
 fn wrong_and_oversized_blocks_leave_no_trace() {
     let (directory, store) = open();
     let large = vec![0; althing_content::BLOCK_SIZE_MAX + 1];
-    assert!(matches!(
-        store.put(&Cid::of_raw_block(b"a"), b"b"),
-        Err(StoreError::Mismatch { .. })
-    ));
-    assert!(matches!(
-        store.put(&Cid::of_raw_block(&large), &large),
-        Err(StoreError::TooLarge { .. })
-    ));
+    assert!(matches!(store.put(&Cid::of_raw_block(b"a"), b"b"), Err(StoreError::Mismatch { .. })));
+    assert!(matches!(store.put(&Cid::of_raw_block(&large), &large), Err(StoreError::TooLarge { .. })));
     assert_eq!(store.size(), 0);
     assert_eq!(names_in(&directory.path().join("store/tmp")), [""; 0]);
 }
@@ -119,44 +101,22 @@ fn a_full_store_takes_no_more_but_still_serves() {
     let store = BlobStore::open_bounded(directory.path(), 10).expect("open");
     let put = |block: &[u8]| store.put(&Cid::of_raw_block(block), block);
     put(b"123456").expect("fits");
-    assert!(matches!(
-        put(b"abcdef"),
-        Err(StoreError::Full { bytes_max: 10 })
-    ));
+    assert!(matches!(put(b"abcdef"), Err(StoreError::Full { bytes_max: 10 })));
     put(b"123456").expect("is there already");
     put(b"abcd").expect("fills it");
     assert_eq!(store.size(), 10);
     assert_eq!(names_in(&directory.path().join("tmp")), [""; 0]);
-    assert!(
-        store
-            .get(&Cid::of_raw_block(b"123456"))
-            .expect("get")
-            .is_some()
-    );
+    assert!(store.get(&Cid::of_raw_block(b"123456")).expect("get").is_some());
 }
 
 #[test]
 fn garbage_collection_keeps_what_lies_below_a_pin_or_is_young() {
     let (directory, store) = open();
-    let kept = put_tree(
-        &store,
-        small(),
-        [("a/b", &pseudo_random(1, 999)[..]), ("c", b"c")],
-    )
-    .expect("put")
-    .cid;
+    let kept = put_tree(&store, small(), [("a/b", &pseudo_random(1, 999)[..]), ("c", b"c")]).expect("put").cid;
     let size_kept = store.size();
-    let lost = put_bytes(&store, small(), &pseudo_random(2, 999))
-        .expect("put")
-        .cid;
+    let lost = put_bytes(&store, small(), &pseudo_random(2, 999)).expect("put").cid;
     store.pin(&kept).expect("pin");
-    assert_eq!(
-        store
-            .collect_garbage(Duration::from_secs(3600))
-            .expect("collect")
-            .blocks,
-        0
-    );
+    assert_eq!(store.collect_garbage(Duration::from_secs(3600)).expect("collect").blocks, 0);
 
     drop(store);
     let store = BlobStore::open(directory.path().join("store")).expect("open again");
@@ -178,13 +138,9 @@ fn many_threads_putting_the_same_blocks_agree() {
     let (_directory, store) = open();
     let bytes = pseudo_random(4, 900);
     let names = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..4)
-            .map(|_| scope.spawn(|| put_bytes(&store, small(), &bytes).expect("put")))
-            .collect();
-        workers
-            .into_iter()
-            .map(|worker| worker.join().expect("join"))
-            .collect::<Vec<_>>()
+        let workers: Vec<_> =
+            (0..4).map(|_| scope.spawn(|| put_bytes(&store, small(), &bytes).expect("put"))).collect();
+        workers.into_iter().map(|worker| worker.join().expect("join")).collect::<Vec<_>>()
     });
     assert!(names.iter().all(|name| *name == names[0]));
     let single = MemoryStore::new();
@@ -204,34 +160,15 @@ fn a_directory_goes_in_and_comes_out() {
 
     let target = directory.path().join("target");
     assert_eq!(export(&store, &cid, &target, 1237).expect("export"), 1237);
-    assert_eq!(
-        fs::read(target.join("inner/file")).expect("read"),
-        pseudo_random(1, 1234)
-    );
-    assert_eq!(
-        put_path(&MemoryStore::new(), small(), &target)
-            .expect("put")
-            .cid,
-        cid
-    );
-    assert!(
-        export(&store, &cid, &target, 1237).is_err(),
-        "the target exists"
-    );
+    assert_eq!(fs::read(target.join("inner/file")).expect("read"), pseudo_random(1, 1234));
+    assert_eq!(put_path(&MemoryStore::new(), small(), &target).expect("put").cid, cid);
+    assert!(export(&store, &cid, &target, 1237).is_err(), "the target exists");
     let error = export(&store, &cid, &directory.path().join("other"), 1236).expect_err("too large");
     assert!(matches!(error, ReadError::TooLarge { .. }));
 
     fs::remove_dir(source.join("inner/empty")).expect("remove");
-    let files = [
-        ("top", &b"top"[..]),
-        ("inner/file", &pseudo_random(1, 1234)[..]),
-    ];
-    assert_eq!(
-        put_path(&store, Profile::V1_2025, &source)
-            .expect("put")
-            .cid,
-        tree_cid(files).expect("tree")
-    );
+    let files = [("top", &b"top"[..]), ("inner/file", &pseudo_random(1, 1234)[..])];
+    assert_eq!(put_path(&store, Profile::V1_2025, &source).expect("put").cid, tree_cid(files).expect("tree"));
 }
 
 #[cfg(unix)]
@@ -241,10 +178,7 @@ fn links_in_a_directory_are_refused() {
     let source = directory.path().join("source");
     fs::create_dir(&source).expect("create");
     std::os::unix::fs::symlink("/etc/hostname", source.join("link")).expect("symlink");
-    assert!(matches!(
-        put_path(&store, small(), &source),
-        Err(PathError::NotPlain(_))
-    ));
+    assert!(matches!(put_path(&store, small(), &source), Err(PathError::NotPlain(_))));
 }
 
 #[test]
@@ -252,13 +186,7 @@ fn a_directory_that_multiplies_itself_is_not_written_out() {
     let (directory, store) = open();
     let mut cid = put_bytes(&store, small(), b"").expect("put").cid;
     for _ in 0..20 {
-        let links = (0..10)
-            .map(|name| Link {
-                cid,
-                name: name.to_string(),
-                dag_size: 0,
-            })
-            .collect();
+        let links = (0..10).map(|name| Link { cid, name: name.to_string(), dag_size: 0 }).collect();
         let block = Node::directory(links).encode();
         cid = Cid::of_dag_pb_block(althing_content::Version::V1, &block);
         store.put(&cid, &block).expect("put");

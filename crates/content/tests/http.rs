@@ -5,8 +5,8 @@ mod common;
 use std::sync::Arc;
 
 use althing_content::{
-    BLOCK_SIZE_MAX, BlockStore, Cid, Client, FetchError, MemoryStore, Profile, ReadError,
-    gateway::router, list, put_bytes, put_tree, read_file,
+    BLOCK_SIZE_MAX, BlockStore, Cid, Client, FetchError, MemoryStore, Profile, ReadError, gateway::router, list,
+    put_bytes, put_tree, read_file,
 };
 use axum::{Router, http::StatusCode, routing::get};
 use common::pseudo_random;
@@ -18,9 +18,7 @@ fn small() -> Profile {
 
 /// Serves on a free port for as long as the test runs.
 async fn serve(app: Router) -> String {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
-        .expect("bind");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
     let address = listener.local_addr().expect("address");
     tokio::spawn(async move { axum::serve(listener, app).await });
     format!("http://{address}")
@@ -33,11 +31,7 @@ async fn serve_store() -> (Arc<MemoryStore>, String) {
 }
 
 fn http() -> reqwest::Client {
-    reqwest::Client::builder()
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        .build()
-        .expect("client")
+    reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().expect("client")
 }
 
 fn client(base_url: &str) -> Client {
@@ -46,32 +40,17 @@ fn client(base_url: &str) -> Client {
 
 async fn request(url: &str, headers: &[(HeaderName, &str)]) -> (StatusCode, HeaderMap, Vec<u8>) {
     let value = |value| HeaderValue::from_str(value).expect("value");
-    let headers = headers
-        .iter()
-        .map(|(name, text)| (name.clone(), value(text)))
-        .collect();
-    let response = http()
-        .get(url)
-        .headers(headers)
-        .send()
-        .await
-        .expect("answer");
+    let headers = headers.iter().map(|(name, text)| (name.clone(), value(text))).collect();
+    let response = http().get(url).headers(headers).send().await.expect("answer");
     let (status, headers) = (response.status(), response.headers().clone());
-    (
-        status,
-        headers,
-        response.bytes().await.expect("body").to_vec(),
-    )
+    (status, headers, response.bytes().await.expect("body").to_vec())
 }
 
 #[tokio::test]
 async fn files_are_served_with_their_type_and_for_ever() {
     let (store, base_url) = serve_store().await;
     for (bytes, content_type) in [
-        (
-            "plain text\n".as_bytes().to_vec(),
-            "text/plain; charset=utf-8",
-        ),
+        ("plain text\n".as_bytes().to_vec(), "text/plain; charset=utf-8"),
         ("é".repeat(50_000).into_bytes(), "text/plain; charset=utf-8"),
         (pseudo_random(1, 5000), "application/octet-stream"),
         (b"<script>".to_vec(), "text/plain; charset=utf-8"),
@@ -98,8 +77,7 @@ async fn files_are_served_with_their_type_and_for_ever() {
         assert_eq!(head.headers()["content-length"], bytes.len().to_string());
         assert!(head.bytes().await.expect("body").is_empty());
 
-        let (status, headers, body) =
-            request(&url, &[(header::IF_NONE_MATCH, &format!("W/\"{cid}\""))]).await;
+        let (status, headers, body) = request(&url, &[(header::IF_NONE_MATCH, &format!("W/\"{cid}\""))]).await;
         assert_eq!((status, body.len()), (StatusCode::NOT_MODIFIED, 0));
         assert_eq!(headers["etag"], format!("\"{cid}\""));
     }
@@ -126,36 +104,17 @@ async fn paths_and_listings_are_served() {
     let (store, base_url) = serve_store().await;
     let files = [("dir/naïve file", &b"deep"[..]), ("top", b"top")];
     let root = put_tree(&store, small(), files).expect("put").cid;
-    let (status, headers, body) = request(
-        &format!("{base_url}/ipfs/{root}/dir/na%C3%AFve%20file"),
-        &[],
-    )
-    .await;
+    let (status, headers, body) = request(&format!("{base_url}/ipfs/{root}/dir/na%C3%AFve%20file"), &[]).await;
     assert_eq!((status, &body[..]), (StatusCode::OK, &b"deep"[..]));
-    assert_eq!(
-        headers["x-ipfs-path"],
-        format!("/ipfs/{root}/dir/na%C3%AFve%20file")
-    );
+    assert_eq!(headers["x-ipfs-path"], format!("/ipfs/{root}/dir/na%C3%AFve%20file"));
 
-    for url in [
-        format!("{base_url}/ipfs/{root}"),
-        format!("{base_url}/ipfs/{root}/"),
-    ] {
+    for url in [format!("{base_url}/ipfs/{root}"), format!("{base_url}/ipfs/{root}/")] {
         let (status, headers, body) = request(&url, &[]).await;
-        assert_eq!(
-            (status, &headers["content-type"]),
-            (
-                StatusCode::OK,
-                &HeaderValue::from_static("application/json")
-            )
-        );
+        assert_eq!((status, &headers["content-type"]), (StatusCode::OK, &HeaderValue::from_static("application/json")));
         let listing: serde_json::Value = serde_json::from_slice(&body).expect("json");
         assert_eq!(listing["cid"], root.to_string());
         assert_eq!(listing["entries"][0]["name"], "dir");
-        assert_eq!(
-            listing["entries"][1]["cid"],
-            Cid::of_raw_block(b"top").to_string()
-        );
+        assert_eq!(listing["entries"][1]["cid"], Cid::of_raw_block(b"top").to_string());
         assert_eq!(listing["entries"][1]["dag_size"], 3);
     }
 }
@@ -163,14 +122,11 @@ async fn paths_and_listings_are_served() {
 #[tokio::test]
 async fn blocks_are_served_raw_by_format_and_by_media_type() {
     let (store, base_url) = serve_store().await;
-    let root = put_tree(&store, small(), [("a", &b"file"[..])])
-        .expect("put")
-        .cid;
+    let root = put_tree(&store, small(), [("a", &b"file"[..])]).expect("put").cid;
     let raw = (header::ACCEPT, "application/vnd.ipld.raw");
-    for (url, headers) in [
-        (format!("{base_url}/ipfs/{root}?format=raw"), vec![]),
-        (format!("{base_url}/ipfs/{root}"), vec![raw.clone()]),
-    ] {
+    for (url, headers) in
+        [(format!("{base_url}/ipfs/{root}?format=raw"), vec![]), (format!("{base_url}/ipfs/{root}"), vec![raw.clone()])]
+    {
         let (status, headers, body) = request(&url, &headers).await;
         assert_eq!(status, StatusCode::OK);
         assert_eq!(headers["content-type"], "application/vnd.ipld.raw");
@@ -184,53 +140,19 @@ async fn blocks_are_served_raw_by_format_and_by_media_type() {
 #[tokio::test]
 async fn requests_that_cannot_be_answered_say_why() {
     let (store, base_url) = serve_store().await;
-    let root = put_tree(&store, small(), [("a", &b"file"[..])])
-        .expect("put")
-        .cid;
+    let root = put_tree(&store, small(), [("a", &b"file"[..])]).expect("put").cid;
     let absent = Cid::of_raw_block(b"absent");
     let damaged = put_bytes(&store, small(), b"damaged").expect("put").cid;
     store.damage(&damaged, b"other".to_vec());
     for (path, status, text) in [
-        (
-            "nonsense".to_owned(),
-            StatusCode::BAD_REQUEST,
-            "CID".to_owned(),
-        ),
-        (
-            format!("{root}x"),
-            StatusCode::BAD_REQUEST,
-            "CID".to_owned(),
-        ),
-        (
-            format!("{root}?format=car"),
-            StatusCode::BAD_REQUEST,
-            "car".to_owned(),
-        ),
-        (
-            absent.to_string(),
-            StatusCode::NOT_FOUND,
-            absent.to_string(),
-        ),
-        (
-            format!("{absent}?format=raw"),
-            StatusCode::NOT_FOUND,
-            absent.to_string(),
-        ),
-        (
-            format!("{root}/b"),
-            StatusCode::NOT_FOUND,
-            "no entry \"b\"".to_owned(),
-        ),
-        (
-            format!("{root}/a/b"),
-            StatusCode::NOT_FOUND,
-            "not a directory".to_owned(),
-        ),
-        (
-            damaged.to_string(),
-            StatusCode::INTERNAL_SERVER_ERROR,
-            damaged.to_string(),
-        ),
+        ("nonsense".to_owned(), StatusCode::BAD_REQUEST, "CID".to_owned()),
+        (format!("{root}x"), StatusCode::BAD_REQUEST, "CID".to_owned()),
+        (format!("{root}?format=car"), StatusCode::BAD_REQUEST, "car".to_owned()),
+        (absent.to_string(), StatusCode::NOT_FOUND, absent.to_string()),
+        (format!("{absent}?format=raw"), StatusCode::NOT_FOUND, absent.to_string()),
+        (format!("{root}/b"), StatusCode::NOT_FOUND, "no entry \"b\"".to_owned()),
+        (format!("{root}/a/b"), StatusCode::NOT_FOUND, "not a directory".to_owned()),
+        (damaged.to_string(), StatusCode::INTERNAL_SERVER_ERROR, damaged.to_string()),
     ] {
         let (found, headers, body) = request(&format!("{base_url}/ipfs/{path}"), &[]).await;
         let body = String::from_utf8(body).expect("text");
@@ -246,11 +168,7 @@ async fn a_file_broken_in_the_middle_breaks_the_answer_off() {
     let bytes = pseudo_random(1, 200_000);
     let cid = put_bytes(&store, small(), &bytes).expect("put").cid;
     store.remove(&Cid::of_raw_block(&bytes[150_000..151_000]));
-    let response = http()
-        .get(format!("{base_url}/ipfs/{cid}"))
-        .send()
-        .await
-        .expect("answer");
+    let response = http().get(format!("{base_url}/ipfs/{cid}")).send().await.expect("answer");
     assert_eq!(response.status(), StatusCode::OK);
     assert!(response.bytes().await.is_err());
 }
@@ -258,31 +176,18 @@ async fn a_file_broken_in_the_middle_breaks_the_answer_off() {
 #[tokio::test]
 async fn a_file_is_fetched_block_by_block() {
     let (store, base_url) = serve_store().await;
-    for (profile, size) in [
-        (small(), 20_000),
-        (Profile::V0_2015, 600_000),
-        (Profile::V1_2025, 0),
-    ] {
+    for (profile, size) in [(small(), 20_000), (Profile::V0_2015, 600_000), (Profile::V1_2025, 0)] {
         let bytes = pseudo_random(7, size);
         let cid = put_bytes(&store, profile, &bytes).expect("put").cid;
         let client = client(&format!("{base_url}/"));
         assert_eq!(client.file(&cid, size as u64).await.expect("fetch"), bytes);
         if size > 0 {
-            let error = client
-                .file(&cid, size as u64 - 1)
-                .await
-                .expect_err("too large");
-            assert!(matches!(
-                error,
-                FetchError::Read(ReadError::TooLarge { .. })
-            ));
+            let error = client.file(&cid, size as u64 - 1).await.expect_err("too large");
+            assert!(matches!(error, FetchError::Read(ReadError::TooLarge { .. })));
         }
     }
     let absent = Cid::of_raw_block(b"absent");
-    let error = client(&base_url)
-        .file(&absent, 10)
-        .await
-        .expect_err("absent");
+    let error = client(&base_url).file(&absent, 10).await.expect_err("absent");
     assert!(matches!(error, FetchError::Read(ReadError::Missing { cid }) if cid == absent));
 }
 
@@ -290,16 +195,11 @@ async fn a_file_is_fetched_block_by_block() {
 async fn a_directory_is_fetched_into_a_store_and_taken_up_again() {
     let (store, base_url) = serve_store().await;
     let large = pseudo_random(7, 20_000);
-    let root = put_tree(&store, small(), [("a/large", &large[..]), ("b", b"b")])
-        .expect("put")
-        .cid;
+    let root = put_tree(&store, small(), [("a/large", &large[..]), ("b", b"b")]).expect("put").cid;
     let here = Arc::new(MemoryStore::new());
     let client = client(&base_url);
     let error = client.dag(&root, &here, 10_000).await.expect_err("bounded");
-    assert!(matches!(
-        error,
-        FetchError::Read(ReadError::DagTooLarge { .. })
-    ));
+    assert!(matches!(error, FetchError::Read(ReadError::DagTooLarge { .. })));
     assert!(!here.is_empty());
 
     // What is here already is not asked for again; what is damaged here is.
@@ -309,11 +209,7 @@ async fn a_directory_is_fetched_into_a_store_and_taken_up_again() {
     here.put(&kept, b"b").expect("put");
     store.remove(&kept);
     client.dag(&root, &here, 1_000_000).await.expect("fetch");
-    let names: Vec<_> = list(&here, &root)
-        .expect("list")
-        .into_iter()
-        .map(|entry| entry.name)
-        .collect();
+    let names: Vec<_> = list(&here, &root).expect("list").into_iter().map(|entry| entry.name).collect();
     assert_eq!(names, ["a", "b"]);
     let file = list(&here, &list(&here, &root).expect("list")[0].cid).expect("list")[0].cid;
     assert_eq!(read_file(&here, &file, 20_000).expect("read"), large);
@@ -324,58 +220,24 @@ async fn a_gateway_that_lies_is_not_believed() {
     let wanted = Cid::of_raw_block(b"wanted");
     let app = Router::new()
         .route("/wrong/ipfs/{cid}", get(async || "other"))
-        .route(
-            "/error/ipfs/{cid}",
-            get(async || (StatusCode::BAD_GATEWAY, "wanted")),
-        )
-        .route(
-            "/large/ipfs/{cid}",
-            get(async || vec![0; BLOCK_SIZE_MAX + 1]),
-        )
-        .route(
-            "/moved/ipfs/{cid}",
-            get(async || axum::response::Redirect::temporary("/wrong/ipfs/x")),
-        );
+        .route("/error/ipfs/{cid}", get(async || (StatusCode::BAD_GATEWAY, "wanted")))
+        .route("/large/ipfs/{cid}", get(async || vec![0; BLOCK_SIZE_MAX + 1]))
+        .route("/moved/ipfs/{cid}", get(async || axum::response::Redirect::temporary("/wrong/ipfs/x")));
     let base_url = serve(app).await;
-    let fetch = async |path| {
-        client(&format!("{base_url}/{path}"))
-            .file(&wanted, 100)
-            .await
-            .expect_err("a lie")
-    };
+    let fetch = async |path| client(&format!("{base_url}/{path}")).file(&wanted, 100).await.expect_err("a lie");
     let error = fetch("wrong").await;
     assert!(matches!(&error, FetchError::Read(ReadError::Corrupt { cid }) if *cid == wanted));
     assert!(error.to_string().contains(&wanted.to_string()));
-    assert!(matches!(
-        fetch("error").await,
-        FetchError::Status { status: 502, .. }
-    ));
+    assert!(matches!(fetch("error").await, FetchError::Status { status: 502, .. }));
     assert!(matches!(fetch("large").await, FetchError::TooLarge { .. }));
-    assert!(matches!(
-        fetch("moved").await,
-        FetchError::Status { status: 307, .. }
-    ));
-    assert!(matches!(
-        fetch("absent").await,
-        FetchError::Read(ReadError::Missing { .. })
-    ));
+    assert!(matches!(fetch("moved").await, FetchError::Status { status: 307, .. }));
+    assert!(matches!(fetch("absent").await, FetchError::Read(ReadError::Missing { .. })));
 }
 
 #[test]
 fn only_addresses_of_gateways_are_taken() {
-    for base_url in [
-        "",
-        "gateway",
-        "ftp://host",
-        "http://",
-        "file:///etc",
-        "http://host/?a=b",
-        "http://host/#a",
-    ] {
-        assert!(
-            matches!(Client::new(base_url), Err(FetchError::BaseUrl(_))),
-            "{base_url}"
-        );
+    for base_url in ["", "gateway", "ftp://host", "http://", "file:///etc", "http://host/?a=b", "http://host/#a"] {
+        assert!(matches!(Client::new(base_url), Err(FetchError::BaseUrl(_))), "{base_url}");
     }
     assert!(Client::new("https://host/below/").is_ok());
 }

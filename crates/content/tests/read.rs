@@ -15,8 +15,7 @@ use proptest::prelude::*;
 
 fn any_profile() -> impl Strategy<Value = Profile> {
     let base = prop_oneof![Just(Profile::V1_2025), Just(Profile::V0_2015)];
-    (base, 1..40usize, 2..6usize)
-        .prop_map(|(base, chunk_size, links_max)| base.with_sizes(chunk_size, links_max))
+    (base, 1..40usize, 2..6usize).prop_map(|(base, chunk_size, links_max)| base.with_sizes(chunk_size, links_max))
 }
 
 fn small() -> Profile {
@@ -32,11 +31,7 @@ fn put_node(store: &MemoryStore, node: &Node) -> Cid {
 }
 
 fn link(cid: Cid, name: &str) -> Link {
-    Link {
-        cid,
-        name: name.to_owned(),
-        dag_size: 1,
-    }
+    Link { cid, name: name.to_owned(), dag_size: 1 }
 }
 
 proptest! {
@@ -124,23 +119,9 @@ proptest! {
 #[test]
 fn a_file_larger_than_wanted_is_refused_at_its_root() {
     let store = MemoryStore::new();
-    let cid = put_bytes(&store, small(), &pseudo_random(1, 100))
-        .expect("import")
-        .cid;
-    assert!(matches!(
-        read_file(&store, &cid, 99),
-        Err(ReadError::TooLarge {
-            size: 100,
-            size_max: 99,
-            ..
-        })
-    ));
-    assert_eq!(
-        read_range(&store, &cid, 50..60, 10)
-            .expect("a part is small enough")
-            .len(),
-        10
-    );
+    let cid = put_bytes(&store, small(), &pseudo_random(1, 100)).expect("import").cid;
+    assert!(matches!(read_file(&store, &cid, 99), Err(ReadError::TooLarge { size: 100, size_max: 99, .. })));
+    assert_eq!(read_range(&store, &cid, 50..60, 10).expect("a part is small enough").len(), 10);
 }
 
 #[test]
@@ -150,16 +131,11 @@ fn a_missing_block_is_named_and_ends_the_reading() {
     let cid = put_bytes(&store, small(), &bytes).expect("import").cid;
     let gone = Cid::of_raw_block(&bytes[10..20]);
     assert!(store.remove(&gone));
-    let pieces: Vec<_> = FileReader::open(&store, &cid, 0..u64::MAX, 100)
-        .expect("open")
-        .collect();
+    let pieces: Vec<_> = FileReader::open(&store, &cid, 0..u64::MAX, 100).expect("open").collect();
     assert_eq!(pieces.len(), 2);
     assert_eq!(pieces[0].as_deref().expect("first piece"), &bytes[..10]);
     assert!(matches!(&pieces[1], Err(ReadError::Missing { cid }) if *cid == gone));
-    assert_eq!(
-        read_range(&store, &cid, 20..25, 5).expect("beyond the gap"),
-        &bytes[20..]
-    );
+    assert_eq!(read_range(&store, &cid, 20..25, 5).expect("beyond the gap"), &bytes[20..]);
 }
 
 #[test]
@@ -167,26 +143,13 @@ fn nodes_that_lie_about_sizes_are_refused() {
     let store = MemoryStore::new();
     let leaf = put_bytes(&store, small(), b"12345").expect("import").cid;
     for size in [1, 4, 6, u64::MAX] {
-        let root = put_node(
-            &store,
-            &Node::file(vec![], vec![link(leaf, "")], vec![size]),
-        );
+        let root = put_node(&store, &Node::file(vec![], vec![link(leaf, "")], vec![size]));
         let error = read_file(&store, &root, u64::MAX).expect_err("a lie");
-        assert!(
-            matches!(error, ReadError::Size { cid } if cid == leaf),
-            "{size}: {error}"
-        );
+        assert!(matches!(error, ReadError::Size { cid } if cid == leaf), "{size}: {error}");
     }
-    let overflow = Node::file(
-        vec![],
-        vec![link(leaf, ""), link(leaf, "")],
-        vec![u64::MAX, 1],
-    );
+    let overflow = Node::file(vec![], vec![link(leaf, ""), link(leaf, "")], vec![u64::MAX, 1]);
     let root = put_node(&store, &overflow);
-    assert!(matches!(
-        read_file(&store, &root, u64::MAX),
-        Err(ReadError::Node { .. })
-    ));
+    assert!(matches!(read_file(&store, &root, u64::MAX), Err(ReadError::Node { .. })));
 }
 
 #[test]
@@ -194,27 +157,17 @@ fn a_file_nested_without_end_is_refused() {
     let store = MemoryStore::new();
     let mut cid = put_bytes(&store, small(), b"x").expect("import").cid;
     for depth in 0..DEPTH_MAX + 1 {
-        assert_eq!(
-            read_file(&store, &cid, 1).expect("deep enough"),
-            b"x",
-            "{depth}"
-        );
+        assert_eq!(read_file(&store, &cid, 1).expect("deep enough"), b"x", "{depth}");
         cid = put_node(&store, &Node::file(vec![], vec![link(cid, "")], vec![1]));
     }
-    assert!(matches!(
-        read_file(&store, &cid, 1),
-        Err(ReadError::TooDeep { .. })
-    ));
+    assert!(matches!(read_file(&store, &cid, 1), Err(ReadError::TooDeep { .. })));
 }
 
 #[test]
 fn bytes_in_inner_nodes_come_before_those_below() {
     let store = MemoryStore::new();
     let leaf = put_bytes(&store, small(), b"world").expect("import").cid;
-    let root = put_node(
-        &store,
-        &Node::file(b"hello ".to_vec(), vec![link(leaf, "")], vec![5]),
-    );
+    let root = put_node(&store, &Node::file(b"hello ".to_vec(), vec![link(leaf, "")], vec![5]));
     assert_eq!(read_file(&store, &root, 11).expect("read"), b"hello world");
     assert_eq!(read_range(&store, &root, 4..8, 4).expect("read"), b"o wo");
 }
@@ -223,60 +176,30 @@ fn bytes_in_inner_nodes_come_before_those_below() {
 fn paths_lead_through_directories() {
     let store = MemoryStore::new();
     let files = [("a/b/c", &b"deep"[..]), ("a/d", b"file"), ("é", b"")];
-    let root = put_tree(&store, Profile::V1_2025, files)
-        .expect("import")
-        .cid;
-    let names: Vec<_> = list(&store, &root)
-        .expect("list")
-        .into_iter()
-        .map(|entry| entry.name)
-        .collect();
+    let root = put_tree(&store, Profile::V1_2025, files).expect("import").cid;
+    let names: Vec<_> = list(&store, &root).expect("list").into_iter().map(|entry| entry.name).collect();
     assert_eq!(names, ["a", "é"]);
     let read = |path| resolve(&store, &root, path).and_then(|cid| read_file(&store, &cid, 10));
     assert_eq!(read("a/b/c").expect("read"), b"deep");
     assert_eq!(read("/a//d/").expect("read"), b"file");
     assert_eq!(resolve(&store, &root, "").expect("root"), root);
     assert!(matches!(read("a"), Err(ReadError::NotAFile { .. })));
-    assert!(matches!(
-        read("a/d/e"),
-        Err(ReadError::NotADirectory { .. })
-    ));
+    assert!(matches!(read("a/d/e"), Err(ReadError::NotADirectory { .. })));
     assert!(matches!(read("a/x"), Err(ReadError::NoEntry { name, .. }) if name == "x"));
     assert!(matches!(read("../a"), Err(ReadError::NoEntry { .. })));
     let path = vec!["a"; PATH_DEPTH_MAX].join("/");
-    let root = put_tree(&store, Profile::V1_2025, [(&path[..], &b"deep"[..])])
-        .expect("import")
-        .cid;
-    assert_eq!(
-        resolve(&store, &root, &path).expect("resolve"),
-        Cid::of_raw_block(b"deep")
-    );
-    assert!(matches!(
-        resolve(&store, &root, &format!("{path}/a")),
-        Err(ReadError::PathTooDeep)
-    ));
+    let root = put_tree(&store, Profile::V1_2025, [(&path[..], &b"deep"[..])]).expect("import").cid;
+    assert_eq!(resolve(&store, &root, &path).expect("resolve"), Cid::of_raw_block(b"deep"));
+    assert!(matches!(resolve(&store, &root, &format!("{path}/a")), Err(ReadError::PathTooDeep)));
 }
 
 #[test]
 fn directories_with_foul_names_are_refused() {
     let store = MemoryStore::new();
     let leaf = Cid::of_raw_block(b"");
-    for names in [
-        &[".."][..],
-        &["a/b"],
-        &[""],
-        &["."],
-        &["same", "same"],
-        &["nul\0"],
-    ] {
-        let root = put_node(
-            &store,
-            &Node::directory(names.iter().map(|name| link(leaf, name)).collect()),
-        );
-        assert!(
-            matches!(list(&store, &root), Err(ReadError::EntryName { .. })),
-            "{names:?}"
-        );
+    for names in [&[".."][..], &["a/b"], &[""], &["."], &["same", "same"], &["nul\0"]] {
+        let root = put_node(&store, &Node::directory(names.iter().map(|name| link(leaf, name)).collect()));
+        assert!(matches!(list(&store, &root), Err(ReadError::EntryName { .. })), "{names:?}");
     }
 }
 
@@ -286,10 +209,7 @@ fn a_block_of_a_foreign_kind_is_an_error_not_a_panic() {
     let block = b"not protobuf";
     let cid = Cid::v1(Codec::DagPb, *Cid::of_raw_block(block).digest());
     store.put(&cid, block).expect("put");
-    assert!(matches!(
-        read_file(&store, &cid, 100),
-        Err(ReadError::Node { .. })
-    ));
+    assert!(matches!(read_file(&store, &cid, 100), Err(ReadError::Node { .. })));
     assert!(matches!(list(&store, &cid), Err(ReadError::Node { .. })));
 }
 
@@ -311,8 +231,5 @@ fn a_walk_over_everything_takes_each_block_once_and_keeps_its_bound() {
     let (count, bytes) = walk_all(u64::MAX).expect("no bound");
     assert_eq!(count, store.len());
     assert!(walk_all(bytes).is_ok());
-    assert!(matches!(
-        walk_all(bytes - 1),
-        Err(ReadError::DagTooLarge { .. })
-    ));
+    assert!(matches!(walk_all(bytes - 1), Err(ReadError::DagTooLarge { .. })));
 }

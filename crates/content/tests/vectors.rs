@@ -82,12 +82,7 @@ fn import(profile: Profile, bytes: &[u8]) -> Imported {
 fn texts_have_the_names_that_the_reference_gives() {
     for row in vectors().texts {
         let imported = import(profile(&row.profile), row.text.as_bytes());
-        assert_eq!(
-            (imported.cid, imported.dag_size),
-            (row.cid, row.dag_size),
-            "{:?}",
-            row.text
-        );
+        assert_eq!((imported.cid, imported.dag_size), (row.cid, row.dag_size), "{:?}", row.text);
     }
 }
 
@@ -96,13 +91,7 @@ fn files_of_every_size_have_the_names_that_the_reference_gives() {
     for row in vectors().files {
         let bytes = pseudo_random(row.seed, row.size);
         let imported = import(profile(&row.profile), &bytes);
-        assert_eq!(
-            (imported.cid, imported.dag_size),
-            (row.cid, row.dag_size),
-            "{} {}",
-            row.profile,
-            row.size
-        );
+        assert_eq!((imported.cid, imported.dag_size), (row.cid, row.dag_size), "{} {}", row.profile, row.size);
         assert_eq!(imported.file_size, row.size as u64);
         if profile(&row.profile) == Profile::V1_2025 {
             assert_eq!(file_cid(&bytes), row.cid);
@@ -113,71 +102,35 @@ fn files_of_every_size_have_the_names_that_the_reference_gives() {
 #[test]
 fn deep_trees_of_small_chunks_have_the_names_that_the_reference_gives() {
     for row in vectors().small {
-        let (chunk_size, links_max) = (
-            row.chunk_size.expect("chunk_size"),
-            row.links_max.expect("links_max"),
-        );
+        let (chunk_size, links_max) = (row.chunk_size.expect("chunk_size"), row.links_max.expect("links_max"));
         let profile = profile(&row.profile).with_sizes(chunk_size, links_max);
         let imported = import(profile, &pseudo_random(row.seed, row.size));
-        assert_eq!(
-            (imported.cid, imported.dag_size),
-            (row.cid, row.dag_size),
-            "{} {}",
-            row.profile,
-            row.size
-        );
+        assert_eq!((imported.cid, imported.dag_size), (row.cid, row.dag_size), "{} {}", row.profile, row.size);
     }
 }
 
 #[test]
 fn directories_have_the_names_that_the_reference_gives() {
     for row in vectors().trees {
-        let files: Vec<_> = row
-            .files
-            .iter()
-            .map(|file| pseudo_random(file.seed, file.size))
-            .collect();
-        let files = row
-            .files
-            .iter()
-            .zip(&files)
-            .map(|(file, bytes)| (file.path.as_str(), &bytes[..]));
+        let files: Vec<_> = row.files.iter().map(|file| pseudo_random(file.seed, file.size)).collect();
+        let files = row.files.iter().zip(&files).map(|(file, bytes)| (file.path.as_str(), &bytes[..]));
         let imported = import_tree(profile(&row.profile), files, &mut nowhere).expect("a tree");
-        assert_eq!(
-            (imported.cid, imported.dag_size),
-            (row.cid, row.dag_size),
-            "{}",
-            row.profile
-        );
+        assert_eq!((imported.cid, imported.dag_size), (row.cid, row.dag_size), "{}", row.profile);
     }
 }
 
 #[test]
 fn a_directory_is_refused_exactly_where_the_reference_starts_to_shard() {
     for row in vectors().wide {
-        let names: Vec<_> = (0..row.count)
-            .map(|index| format!("entry-{index:06}"))
-            .collect();
+        let names: Vec<_> = (0..row.count).map(|index| format!("entry-{index:06}")).collect();
         let byte = pseudo_random(1, 1);
         let files = names.iter().map(|name| (name.as_str(), &byte[..]));
         let imported = import_tree(profile(&row.profile), files, &mut nowhere);
         if row.is_sharded {
-            assert!(
-                matches!(
-                    imported,
-                    Err(TreeError::Directory(DirectoryError::TooLarge(_)))
-                ),
-                "{}",
-                row.profile
-            );
+            assert!(matches!(imported, Err(TreeError::Directory(DirectoryError::TooLarge(_)))), "{}", row.profile);
         } else {
             let imported = imported.expect("within the limit");
-            assert_eq!(
-                (imported.cid, imported.dag_size),
-                (row.cid, row.dag_size),
-                "{}",
-                row.profile
-            );
+            assert_eq!((imported.cid, imported.dag_size), (row.cid, row.dag_size), "{}", row.profile);
         }
     }
 }
@@ -185,14 +138,8 @@ fn a_directory_is_refused_exactly_where_the_reference_starts_to_shard() {
 #[test]
 fn the_digests_of_the_paper_are_reproduced() {
     for (bytes, digest) in [
-        (
-            "746573740a",
-            "1220f4ad8a3bd3189da2ad909ee41148d6893d8c629c410f7f2c7e3fae75aade79c8",
-        ),
-        (
-            "",
-            "1220bfccda787baba32b59c78450ac3d20b633360b43992c77289f9ed46d843561e6",
-        ),
+        ("746573740a", "1220f4ad8a3bd3189da2ad909ee41148d6893d8c629c410f7f2c7e3fae75aade79c8"),
+        ("", "1220bfccda787baba32b59c78450ac3d20b633360b43992c77289f9ed46d843561e6"),
     ] {
         let cid = import(Profile::V0_2015, &hex::decode(bytes).expect("hex")).cid;
         assert_eq!(hex::encode(cid.multihash()), digest);

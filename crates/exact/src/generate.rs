@@ -34,7 +34,9 @@ pub enum PromptPart {
 /// Why a generation was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GenerateError {
-    #[error("the model's context holds {context_tokens} tokens: {prompt_tokens} tokens of prompt leave no room for an answer")]
+    #[error(
+        "the model's context holds {context_tokens} tokens: {prompt_tokens} tokens of prompt leave no room for an answer"
+    )]
     ContextExceeded { context_tokens: usize, prompt_tokens: usize },
     #[error("the prompt cannot be tokenized: {0}")]
     Tokenizer(String),
@@ -151,7 +153,9 @@ impl TextModel {
             answer.push(token);
             seen.push(token);
             text = self.decode(&answer)?;
-            if let Some(at) = request.stop.iter().filter(|stop| !stop.is_empty()).filter_map(|stop| text.find(stop.as_str())).min() {
+            if let Some(at) =
+                request.stop.iter().filter(|stop| !stop.is_empty()).filter_map(|stop| text.find(stop.as_str())).min()
+            {
                 text.truncate(at);
                 finish_reason = FinishReason::Stop;
                 break;
@@ -189,9 +193,8 @@ impl TextModel {
 fn certain_bytes(text: &str, stop: &[String]) -> usize {
     let mut certain = text.trim_end_matches('\u{fffd}').len();
     for stop in stop {
-        let longest = (1..stop.len()).rev().find(|length| {
-            stop.is_char_boundary(*length) && text.ends_with(&stop[..*length])
-        });
+        let longest =
+            (1..stop.len()).rev().find(|length| stop.is_char_boundary(*length) && text.ends_with(&stop[..*length]));
         if let Some(length) = longest {
             certain = certain.min(text.len() - length);
         }
@@ -206,12 +209,9 @@ mod tests {
     #[test]
     fn unfinished_characters_and_possible_stop_texts_wait() {
         let stop = ["###".to_owned()];
-        for (text, stop, certain) in [
-            ("abc", &[][..], 3),
-            ("ab\u{fffd}", &[][..], 2),
-            ("abc##", &stop[..], 3),
-            ("a#b", &stop[..], 3),
-        ] {
+        for (text, stop, certain) in
+            [("abc", &[][..], 3), ("ab\u{fffd}", &[][..], 2), ("abc##", &stop[..], 3), ("a#b", &stop[..], 3)]
+        {
             assert_eq!(certain_bytes(text, stop), certain, "{text}");
         }
     }

@@ -123,7 +123,8 @@ impl Config {
         if head_dim == 0 || head_dim > 1024 || !head_dim.is_multiple_of(2) {
             return fail(format!("head_dim = {head_dim} is not an even number up to 1024"));
         }
-        if !(hf.rms_norm_eps > 0.0 && hf.rms_norm_eps < 1.0) || !(hf.rope_theta >= 1.0 && hf.rope_theta <= 1e12) {
+        let epsilon_fits = hf.rms_norm_eps > 0.0 && hf.rms_norm_eps < 1.0;
+        if !epsilon_fits || !(1.0..=1e12).contains(&hf.rope_theta) {
             return fail("rms_norm_eps or rope_theta is out of range".into());
         }
         let eos = match hf.eos_token_id {

@@ -147,7 +147,14 @@ mod tests {
 
     #[test]
     fn halves_convert_exactly() {
-        for (bits, value) in [(0x3c00, 1.0), (0xc000, -2.0), (0x7bff, 65504.0), (0x0400, 6.103_515_6e-5), (0x0001, 5.960_464_5e-8), (0x8000, -0.0)] {
+        for (bits, value) in [
+            (0x3c00, 1.0),
+            (0xc000, -2.0),
+            (0x7bff, 65504.0),
+            (0x0400, 6.103_515_6e-5),
+            (0x0001, 5.960_464_5e-8),
+            (0x8000, -0.0),
+        ] {
             assert_eq!(f16_to_f32(bits).to_bits(), f32::to_bits(value), "{bits:04x}");
         }
         assert_eq!(f16_to_f32(0x7c00), f32::INFINITY);

@@ -64,7 +64,8 @@ impl Sampler {
             order.truncate(top_k);
         }
         let max = logits[order[0] as usize];
-        let mut weights: Vec<f32> = order.iter().map(|token| exp((logits[*token as usize] - max) / temperature)).collect();
+        let mut weights: Vec<f32> =
+            order.iter().map(|token| exp((logits[*token as usize] - max) / temperature)).collect();
         if top_p < 1.0 {
             let limit = sum(&weights) * top_p;
             let mut reached = 0.0f32;

@@ -1,5 +1,7 @@
 //! The numeric contract on a real model: one set of bits, however the work is cut.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 use althing_exact::{Config, Level, Llama, llama::logits_digest, matmul::Plan};
 
 fn model() -> Llama {
@@ -29,7 +31,11 @@ fn pieces_threads_and_levels_do_not_change_a_bit() {
         for threads in [1, 2, 4] {
             let plan = Plan { level, threads, parallel_products_min: 0 };
             for pieces in [150, 64, 7] {
-                assert_eq!(digest_in_pieces(&model, pieces, plan), GOLDEN, "{level:?}, {threads} threads, {pieces} at a time");
+                assert_eq!(
+                    digest_in_pieces(&model, pieces, plan),
+                    GOLDEN,
+                    "{level:?}, {threads} threads, {pieces} at a time"
+                );
             }
         }
         let plan = Plan { level, threads: 1, parallel_products_min: 0 };

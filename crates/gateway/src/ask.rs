@@ -14,9 +14,7 @@ use althing_sdk::{
 };
 use althing_types::{
     Address, Amount, Call, ChainId, Cid, Input, Lane, LedgerError, Model, ModelId, Order, OrderId, OrderState, Params,
-    Provider, RefundReason,
-    call::OrderSubmit,
-    object::INLINE_INPUT_BYTES_MAX,
+    Provider, RefundReason, call::OrderSubmit, object::INLINE_INPUT_BYTES_MAX,
 };
 use futures::StreamExt as _;
 use parking_lot::Mutex;
@@ -286,7 +284,8 @@ impl Gateway {
     async fn submit(&self, key: &ApiKey, order: OrderSubmit) -> Result<OrderId, AskError> {
         self.check_funds(key, order.fee).await?;
         let included = self.sender(key).send(Call::OrderSubmit(order)).await?;
-        let unreachable = || ClientError::Unreachable { node: "the node".into(), reason: "the receipt names no order".into() };
+        let unreachable =
+            || ClientError::Unreachable { node: "the node".into(), reason: "the receipt names no order".into() };
         Ok(included.receipt.order.ok_or_else(unreachable)?)
     }
 
@@ -429,7 +428,9 @@ impl Gateway {
                     last = error;
                 }
                 // The ledger refuses a provider that became unfit a moment ago.
-                Err(AskError::Send(SendError::Ledger(error))) if !began => last = AskError::Send(SendError::Ledger(error)),
+                Err(AskError::Send(SendError::Ledger(error))) if !began => {
+                    last = AskError::Send(SendError::Ledger(error))
+                }
                 other => return other,
             }
         }
@@ -546,7 +547,9 @@ impl Gateway {
                 receipt_place,
             }),
             Ok(ChatOutput::Refusal { error }) => Err(AskError::Refused { code: error.code, message: error.message }),
-            Err(error) => Err(AskError::Unusable { order: order.id, reason: format!("it is not a chat output: {error}") }),
+            Err(error) => {
+                Err(AskError::Unusable { order: order.id, reason: format!("it is not a chat output: {error}") })
+            }
         }
     }
 }

@@ -30,7 +30,12 @@ pub type FrameStream = BoxStream<'static, Result<SignedFrame, DeliveryError>>;
 #[async_trait]
 pub trait Deliveries: Send + Sync + 'static {
     /// Asks the provider at `endpoint` to deliver an order.
-    async fn open(&self, endpoint: &str, order: OrderId, request: DeliveryRequest) -> Result<FrameStream, DeliveryError>;
+    async fn open(
+        &self,
+        endpoint: &str,
+        order: OrderId,
+        request: DeliveryRequest,
+    ) -> Result<FrameStream, DeliveryError>;
 }
 
 /// Providers over HTTP.
@@ -50,7 +55,12 @@ impl HttpDeliveries {
 
 #[async_trait]
 impl Deliveries for HttpDeliveries {
-    async fn open(&self, endpoint: &str, order: OrderId, request: DeliveryRequest) -> Result<FrameStream, DeliveryError> {
+    async fn open(
+        &self,
+        endpoint: &str,
+        order: OrderId,
+        request: DeliveryRequest,
+    ) -> Result<FrameStream, DeliveryError> {
         let unreachable = |error: reqwest::Error| DeliveryError::Unreachable {
             endpoint: endpoint.into(),
             reason: error.without_url().to_string(),

@@ -188,12 +188,18 @@ impl ChatRequest {
             ("audio", empty(&self.audio)),
             ("response_format", self.response_format.as_ref().is_none_or(plain_text)),
             ("logprobs", self.logprobs != Some(true)),
-            ("logit_bias", self.logit_bias.as_ref().is_none_or(|v| v.as_object().is_none_or(serde_json::Map::is_empty))),
+            (
+                "logit_bias",
+                self.logit_bias.as_ref().is_none_or(|v| v.as_object().is_none_or(serde_json::Map::is_empty)),
+            ),
             ("frequency_penalty", self.frequency_penalty.is_none_or(|p| p == 0.0)),
             ("presence_penalty", self.presence_penalty.is_none_or(|p| p == 0.0)),
         ] {
             if !fine {
-                return Err(ApiError::invalid(param, format!("`{param}` is not supported by this network's chat models")));
+                return Err(ApiError::invalid(
+                    param,
+                    format!("`{param}` is not supported by this network's chat models"),
+                ));
             }
         }
         if self.messages.is_empty() {
@@ -220,11 +226,7 @@ impl ChatRequest {
             Some(model) => (model, LaneWish::Open),
             None => (self.model.as_str(), LaneWish::Chosen),
         };
-        let seed = match self.seed {
-            None => None,
-            // Any integer is a seed to OpenAI's clients.
-            Some(seed) => Some(u64::from_ne_bytes(seed.to_ne_bytes()) % SEED_MODULUS),
-        };
+        let seed = self.seed.map(|seed| u64::from_ne_bytes(seed.to_ne_bytes()) % SEED_MODULUS);
         Ok(Ask {
             model: model.into(),
             lane,
@@ -352,7 +354,9 @@ impl Chunks<'_> {
 
     /// The first chunk: who speaks.
     pub fn first(&self) -> serde_json::Value {
-        self.chunk(serde_json::json!([{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": null}]))
+        self.chunk(
+            serde_json::json!([{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": null}]),
+        )
     }
 
     /// A piece of the answer.
@@ -378,7 +382,8 @@ impl Chunks<'_> {
 
 /// The names under which a model is listed: one for each lane.
 pub fn listed(model: &Model, created_s: u64) -> Vec<serde_json::Value> {
-    let entry = |id: String| serde_json::json!({"id": id, "object": "model", "created": created_s, "owned_by": model.owner});
+    let entry =
+        |id: String| serde_json::json!({"id": id, "object": "model", "created": created_s, "owned_by": model.owner});
     let mut names = vec![entry(model.name.clone())];
     if model.verification == althing_types::Verification::Exact {
         names.push(entry(format!("{}{OPEN_SUFFIX}", model.name)));

@@ -133,10 +133,8 @@ pub(crate) fn charge_session_key(exec: &mut Exec<'_>, tx: &SignedTx) -> Done {
         return Err(LedgerError::OutOfScope);
     }
     let needed = spend(&tx.call);
-    stored.spend_left = stored
-        .spend_left
-        .checked_sub(needed)
-        .ok_or(LedgerError::SpendLimit { needed, left: stored.spend_left })?;
+    stored.spend_left =
+        stored.spend_left.checked_sub(needed).ok_or(LedgerError::SpendLimit { needed, left: stored.spend_left })?;
     if !needed.is_zero() {
         SESSION_KEYS.set(&mut exec.state, &(*account, *key), &stored);
     }

@@ -106,9 +106,8 @@ pub(crate) fn contest(exec: &mut Exec<'_>, sender: Address, id: OrderId) -> Done
 /// The vote to uphold that a solution or agreement carries: its weight when it was made, or what
 /// the bond without other reservations is by now, whichever is smaller. (T-7)
 fn inherited_vote(exec: &Exec<'_>, provider: &Address, weight: Amount, reserved: Amount) -> Vote {
-    let now = staking::provider(&exec.state, provider).map_or(Amount::ZERO, |p| {
-        p.bond.saturating_sub(p.reserved.saturating_sub(reserved))
-    });
+    let now = staking::provider(&exec.state, provider)
+        .map_or(Amount::ZERO, |p| p.bond.saturating_sub(p.reserved.saturating_sub(reserved)));
     Vote { provider: *provider, refute: false, weight: weight.min(now), reserved, inherited: true }
 }
 

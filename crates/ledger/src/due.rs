@@ -4,13 +4,7 @@
 //! worked off in one literal order, each up to a limit; what is left continues in the next block.
 //! Whether an item is due is decided by its time alone, even if the queue lags.
 
-use crate::{
-    disputes,
-    exec::Exec,
-    orders,
-    staking,
-    state::Map,
-};
+use crate::{disputes, exec::Exec, orders, staking, state::Map};
 use althing_types::{Address, OrderId};
 
 /// Orders that may be over: deadline, acceptance or commitment ran out. (T-17)

@@ -50,7 +50,7 @@ pub fn genesis_state(genesis: &Genesis) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Ge
             &mut exec,
             model.owner,
             model.name.clone(),
-            model.package.clone(),
+            model.package,
             model.fee,
             model.payee,
             model.verification,

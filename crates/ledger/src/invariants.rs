@@ -16,7 +16,11 @@ pub fn check(state: &dyn StateRead) -> Result<(), String> {
 }
 
 fn equal(what: &str, counted: Amount, recorded: Amount) -> Result<(), String> {
-    if counted == recorded { Ok(()) } else { Err(format!("{what}: the objects hold {counted}, the totals say {recorded}")) }
+    if counted == recorded {
+        Ok(())
+    } else {
+        Err(format!("{what}: the objects hold {counted}, the totals say {recorded}"))
+    }
 }
 
 /// E-3: the running totals are the sums over all objects, and add up to what was issued.

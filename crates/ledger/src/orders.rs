@@ -116,7 +116,7 @@ pub(crate) fn submit(exec: &mut Exec<'_>, client: Address, submit: OrderSubmit) 
             return Err(LedgerError::InputTooLarge { max: INLINE_INPUT_BYTES_MAX as u64, got: bytes.len() as u64 });
         }
         Input::Inline { bytes } => althing_content::file_cid(bytes),
-        Input::Content { cid, .. } => cid.clone(),
+        Input::Content { cid, .. } => *cid,
     };
     let (min_ms, max_ms) = (now + exec.params.deadline_min_ms, now + exec.params.deadline_max_ms);
     if submit.deadline_ms < min_ms || submit.deadline_ms > max_ms {
@@ -287,7 +287,7 @@ pub(crate) fn reveal(
         return Err(LedgerError::CommitmentMismatch);
     }
     order.commitments.remove(position);
-    let standing = add_solution(exec, &mut order, sender, output.clone(), output_size, commitment.index)?;
+    let standing = add_solution(exec, &mut order, sender, output, output_size, commitment.index)?;
     exec.emit(Event::OrderRevealed { order: id, provider: sender, output, standing });
     Ok(())
 }
@@ -363,7 +363,7 @@ pub(crate) fn complete(exec: &mut Exec<'_>, sender: Address, id: OrderId, output
     if order.seed.is_none() {
         return Err(LedgerError::SeedUnknown);
     }
-    add_solution(exec, &mut order, sender, output.clone(), output_size, 0)?;
+    add_solution(exec, &mut order, sender, output, output_size, 0)?;
     exec.emit(Event::OrderCompleted { order: id, provider: sender, output });
     Ok(())
 }
@@ -555,7 +555,7 @@ pub(crate) fn replace_standing(exec: &mut Exec<'_>, mut order: Order, reason: Re
         return;
     }
     open_window(exec, &mut order);
-    let (provider, output) = (order.solutions[0].provider, order.solutions[0].output.clone());
+    let (provider, output) = (order.solutions[0].provider, order.solutions[0].output);
     store(exec, &order);
     exec.emit(Event::SolutionPromoted { order: order.id, provider, output });
 }

@@ -62,7 +62,7 @@ pub(crate) fn register(
         id,
         owner,
         name: name.clone(),
-        package: package.clone(),
+        package,
         verification,
         fee,
         payee,

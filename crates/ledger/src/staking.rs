@@ -6,8 +6,7 @@
 //! leave (7/8)^n of the bond free, so that a provider's weight shrinks with its exposure.
 
 use crate::{
-    accounts,
-    due,
+    accounts, due,
     exec::{Done, Exec, add},
     registry,
     state::{Map, StateRead},

@@ -5,7 +5,10 @@
 //! [`crate::accounts`], each of which changes one object and the running total of its place; a
 //! block whose totals do not add up to the issued supply is a bug and halts the node.
 
-use crate::{exec::Exec, state::{Map, StateRead}};
+use crate::{
+    exec::Exec,
+    state::{Map, StateRead},
+};
 use althing_types::{Amount, Event, OrderId, api::Supply, event::PaymentKind};
 
 /// The totals, under one key.

@@ -1,5 +1,7 @@
 //! Transfers, nonces, session keys.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 mod support;
 
 use althing_ledger::{check_for_mempool, execute_block, query};

@@ -1,5 +1,7 @@
 //! Disputes, slashing, jail, by rule id.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 mod support;
 
 use althing_ledger::query;
@@ -82,9 +84,15 @@ fn a_refuted_answer_is_refunded_and_its_solver_jailed() {
 fn the_next_reveal_replaces_a_refuted_one() {
     let mut net = Net::new(4);
     let id = net.open_order();
-    let calls = vec![(provider(1), net.commit_call(id, provider(1), "lie")), (provider(2), net.commit_call(id, provider(2), "truth"))];
+    let calls = vec![
+        (provider(1), net.commit_call(id, provider(1), "lie")),
+        (provider(2), net.commit_call(id, provider(2), "truth")),
+    ];
     net.ok(calls);
-    let calls = vec![(provider(1), net.reveal_call(id, provider(1), "lie")), (provider(2), net.reveal_call(id, provider(2), "truth"))];
+    let calls = vec![
+        (provider(1), net.reveal_call(id, provider(1), "lie")),
+        (provider(2), net.reveal_call(id, provider(2), "truth")),
+    ];
     net.ok(calls);
     assert_eq!(contest(&mut net, id, 3), Ok(()));
     assert_eq!(vote(&mut net, id, 4, true), Ok(()));
@@ -174,9 +182,15 @@ fn a_refuted_solver_loses_its_other_solutions() {
     let behind = net.open_order();
     net.solve(other, provider(1), "b");
     assert_eq!(net.agree(other, provider(2), "b"), Ok(()));
-    let calls = vec![(provider(2), net.commit_call(behind, provider(2), "c")), (provider(1), net.commit_call(behind, provider(1), "c"))];
+    let calls = vec![
+        (provider(2), net.commit_call(behind, provider(2), "c")),
+        (provider(1), net.commit_call(behind, provider(1), "c")),
+    ];
     net.ok(calls);
-    let calls = vec![(provider(2), net.reveal_call(behind, provider(2), "c")), (provider(1), net.reveal_call(behind, provider(1), "c"))];
+    let calls = vec![
+        (provider(2), net.reveal_call(behind, provider(2), "c")),
+        (provider(1), net.reveal_call(behind, provider(1), "c")),
+    ];
     net.ok(calls);
     net.solve(lie, provider(1), "lie");
     assert_eq!(contest(&mut net, lie, 3), Ok(()));
@@ -252,7 +266,10 @@ fn weights_are_the_smaller_of_then_and_now() {
     let mut net = Net::new(3);
     let id = net.open_order();
     net.solve(id, provider(1), "a");
-    net.ok(vec![(provider(2), Call::Bond { amount: alth("100") }), (provider(3), Call::Unbond { amount: alth("300") })]);
+    net.ok(vec![
+        (provider(2), Call::Bond { amount: alth("100") }),
+        (provider(3), Call::Unbond { amount: alth("300") }),
+    ]);
     assert_eq!(contest(&mut net, id, 2), Ok(()));
     assert_eq!(vote(&mut net, id, 3, true), Ok(()));
     let votes = query::case(&net.state, &id).unwrap().votes;

@@ -1,5 +1,7 @@
 //! Orders of both lanes, by rule id.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 mod support;
 
 use althing_ledger::query;
@@ -155,7 +157,8 @@ fn a_claim_pays_everyone_at_the_end_of_the_window() {
     }
     let supply = query::supply(&net.state);
     assert_eq!((supply.treasury, supply.coordinators, supply.escrowed), (alth("0.3"), alth("0.06"), Amount::ZERO));
-    let paid: Amount = net.events.iter().filter_map(|e| if let Event::Paid { amount, .. } = e { Some(*amount) } else { None }).sum();
+    let paid: Amount =
+        net.events.iter().filter_map(|e| if let Event::Paid { amount, .. } = e { Some(*amount) } else { None }).sum();
     assert_eq!(paid, alth("4"), "every unit of the fee has an event");
     assert_eq!(query::model(&net.state, &net.model).unwrap().runs, 1);
 }
@@ -197,7 +200,10 @@ fn later_terms_do_not_touch_an_order() {
     net.solve(id, provider(1), "a");
     net.wait(8_000);
     assert_eq!(net.free(PAYEE), alth("1"));
-    assert_eq!(net.call(CLIENT, Call::ModelTermsSet { model: net.model, fee: alth("0"), payee: CLIENT }), Err(E::NotOwner));
+    assert_eq!(
+        net.call(CLIENT, Call::ModelTermsSet { model: net.model, fee: alth("0"), payee: CLIENT }),
+        Err(E::NotOwner)
+    );
 }
 
 /// T-17: an order that nobody solves expires at its deadline and is refunded in full.
@@ -260,7 +266,8 @@ fn a_commitment_made_in_time_may_be_revealed_after_the_deadline() {
 #[test]
 fn a_chosen_order_is_accepted_delivered_and_claimed() {
     let mut net = Net::new(2);
-    let chosen = |net: &Net| OrderSubmit { lane: Lane::Chosen { provider: provider(1) }, seed: Some(1), ..net.submit("4") };
+    let chosen =
+        |net: &Net| OrderSubmit { lane: Lane::Chosen { provider: provider(1) }, seed: Some(1), ..net.submit("4") };
     let submit = chosen(&net);
     let id = net.order(submit);
     let done = Call::OrderComplete { order: id, output: output("a"), output_size: 1 };
@@ -280,7 +287,8 @@ fn a_chosen_order_is_accepted_delivered_and_claimed() {
 #[test]
 fn a_chosen_order_left_alone_is_refunded() {
     let mut net = Net::new(1);
-    let chosen = |net: &Net| OrderSubmit { lane: Lane::Chosen { provider: provider(1) }, seed: Some(1), ..net.submit("4") };
+    let chosen =
+        |net: &Net| OrderSubmit { lane: Lane::Chosen { provider: provider(1) }, seed: Some(1), ..net.submit("4") };
     let submit = chosen(&net);
     let id = net.order(submit);
     net.wait(10_000);
@@ -348,7 +356,12 @@ fn due_work_is_bounded_and_continues() {
     let mut p = params();
     p.due_items_max = 2;
     let mut net = Net::with(1, "1000", p);
-    let ids: Vec<_> = (0..5).map(|_| { let s = OrderSubmit { seed: Some(1), ..net.submit("1") }; net.order(s) }).collect();
+    let ids: Vec<_> = (0..5)
+        .map(|_| {
+            let s = OrderSubmit { seed: Some(1), ..net.submit("1") };
+            net.order(s)
+        })
+        .collect();
     net.wait(60_000);
     let refunded = |net: &Net| ids.iter().filter(|id| net.get(id).state.is_final()).count();
     assert_eq!(refunded(&net), 2);

@@ -41,7 +41,9 @@ impl From<&SubmitError> for RefusalCode {
             SubmitError::Rejected(_) => "rejected",
             SubmitError::Duplicate => "duplicate",
             SubmitError::Expired { .. } => "expired",
-            SubmitError::NonceUsed { .. } | SubmitError::NonceAhead { .. } | SubmitError::NonceTaken(_) => "wrong_nonce",
+            SubmitError::NonceUsed { .. } | SubmitError::NonceAhead { .. } | SubmitError::NonceTaken(_) => {
+                "wrong_nonce"
+            }
             SubmitError::Full => "mempool_full",
             SubmitError::NotReady | SubmitError::Stopped => "not_ready",
         })
@@ -73,7 +75,11 @@ impl NodeClient {
         self.node.read(|state, _| read(&LedgerState(state))).ok_or_else(stopped)
     }
 
-    fn find<R>(&self, what: impl FnOnce() -> String, read: impl FnOnce(&LedgerState<'_>) -> Option<R>) -> Result<R, ClientError> {
+    fn find<R>(
+        &self,
+        what: impl FnOnce() -> String,
+        read: impl FnOnce(&LedgerState<'_>) -> Option<R>,
+    ) -> Result<R, ClientError> {
         self.read(read)?.ok_or_else(|| ClientError::NotFound(what()))
     }
 
@@ -229,10 +235,8 @@ impl LedgerClient for NodeClient {
             ProveError::Storage(message) => ClientError::Refused { code: "storage".into(), message },
         })?;
         let value = proof.value.as_ref().ok_or_else(|| ClientError::NotFound(format!("order {id}")))?;
-        let order: Order = decode(value).map_err(|error| ClientError::Refused {
-            code: "corrupt_state".into(),
-            message: error.to_string(),
-        })?;
+        let order: Order = decode(value)
+            .map_err(|error| ClientError::Refused { code: "corrupt_state".into(), message: error.to_string() })?;
         let height = proof.header.headers.first().map_or(0, |header| header.height);
         Ok(OrderProof { order, height, proof: proof.to_bytes() })
     }

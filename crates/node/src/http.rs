@@ -85,7 +85,10 @@ pub fn router(client: Arc<dyn LedgerClient>) -> Router {
         .route("/v1/params", get(|State(c): Client| async move { answer(c.params().await) }))
         .route("/v1/supply", get(|State(c): Client| async move { answer(c.supply().await) }))
         .route("/v1/models", get(|State(c): Client| async move { answer(c.models().await) }))
-        .route("/v1/models/{*id}", get(|State(c): Client, Path(id): Path<String>| async move { answer(c.model(&id).await) }))
+        .route(
+            "/v1/models/{*id}",
+            get(|State(c): Client, Path(id): Path<String>| async move { answer(c.model(&id).await) }),
+        )
         .route("/v1/providers", get(|State(c): Client| async move { answer(c.providers().await) }))
         .route("/v1/providers/{address}", get(provider))
         .route("/v1/accounts/{address}", get(account))
@@ -157,7 +160,9 @@ async fn transaction(
     let id = parse::<TxId>(&id)?;
     match c.transaction(id, wait.wait_ms.min(WAIT_MS_MAX)).await? {
         Some(included) => Ok(Json(included)),
-        None => Err(ApiError::new(StatusCode::NOT_FOUND, "not_found", format!("transaction {id} is in no finalized block"))),
+        None => {
+            Err(ApiError::new(StatusCode::NOT_FOUND, "not_found", format!("transaction {id} is in no finalized block")))
+        }
     }
 }
 

@@ -2,9 +2,7 @@
 
 use althing_chain::{BlockContext, BlockOutput, Machine, SenderId, StateRead, TxMeta};
 use althing_ledger::{GenesisError, check_for_mempool, execute_block, genesis_state, query};
-use althing_types::{
-    Address, Auth, ChainId, Genesis, Hash, SessionPublicKey, SignedTx, encode, tx::verify_all,
-};
+use althing_types::{Address, Auth, ChainId, Genesis, Hash, SessionPublicKey, SignedTx, encode, tx::verify_all};
 use std::collections::BTreeMap;
 
 /// A state as the ledger reads it.

@@ -5,7 +5,9 @@ use crate::{
     decide::{Situation, Step, decide},
     journal::{Journal, Promise},
 };
-use althing_sdk::{Clock, ClientError, Content, LedgerClient, OrderFilter, SendError, Sender, SessionKeyPair, SessionSigner};
+use althing_sdk::{
+    ClientError, Clock, Content, LedgerClient, OrderFilter, SendError, Sender, SessionKeyPair, SessionSigner,
+};
 use althing_types::{
     Address, Amount, Call, ChainId, Cid, Hash, Input, ModelId, Order, OrderId, Params, commitment::commitment_hash,
 };
@@ -189,7 +191,8 @@ impl Provider {
         let mut busy = BTreeSet::new();
         let mut again = BTreeSet::new();
         let mut tasks = FuturesUnordered::new();
-        let mut looks: Vec<OrderId> = self.client.orders(OrderFilter::Open).await?.iter().map(|order| order.id).collect();
+        let mut looks: Vec<OrderId> =
+            self.client.orders(OrderFilter::Open).await?.iter().map(|order| order.id).collect();
         loop {
             for order in looks.drain(..) {
                 // One look at an order at a time; whatever happens during it gives another.
@@ -199,7 +202,8 @@ impl Provider {
                     again.insert(order);
                 }
             }
-            futures::select! {
+            // In this order always: chance would make simulations differ.
+            futures::select_biased! {
                 block = blocks.next() => match block {
                     Some(block) => {
                         let block = block?;
@@ -272,16 +276,20 @@ impl Provider {
             Err(error) => return Err(error.into()),
         };
         let result = self.results.lock().get(&id).copied();
-        let step = decide(&order, case.as_ref(), &Situation {
-            me: self.config.account,
-            now_ms: self.clock.now_ms(),
-            params,
-            serves: self.compute.serves(&order.model),
-            earning_min: self.config.earning_min,
-            result: result.map(|result| result.output),
-            promised: self.journal.get(&id).is_some(),
-            delivering: self.delivering.lock().contains(&id),
-        });
+        let step = decide(
+            &order,
+            case.as_ref(),
+            &Situation {
+                me: self.config.account,
+                now_ms: self.clock.now_ms(),
+                params,
+                serves: self.compute.serves(&order.model),
+                earning_min: self.config.earning_min,
+                result: result.map(|result| result.output),
+                promised: self.journal.get(&id).is_some(),
+                delivering: self.delivering.lock().contains(&id),
+            },
+        );
         let step = match (self.config.behaviour, step) {
             (Behaviour::Liar, Step::Run | Step::Commit) if order.solutions.is_empty() => Step::Commit,
             (Behaviour::Liar, Step::Reveal) => Step::Reveal,

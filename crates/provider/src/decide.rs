@@ -3,10 +3,7 @@
 //! It looks at states, not at events: after a crash, a lost connection or a missed block the same
 //! look at the order gives the right step.
 
-use althing_types::{
-    Address, Amount, Case, Cid, Lane, Order, OrderState, Params, Ppm,
-    object::SOLUTIONS_MAX,
-};
+use althing_types::{Address, Amount, Case, Cid, Lane, Order, OrderState, Params, Ppm, object::SOLUTIONS_MAX};
 
 /// What a provider does next about one order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +72,10 @@ pub fn decide(order: &Order, case: Option<&Case>, situation: &Situation<'_>) -> 
                 let committed = order.commitments.iter().any(|c| c.provider == me && c.expires_ms > now_ms);
                 if committed {
                     if situation.promised { Step::Reveal } else { Step::Nothing }
-                } else if order.cancelled || now_ms >= order.deadline_ms || earning(order, params) < situation.earning_min {
+                } else if order.cancelled
+                    || now_ms >= order.deadline_ms
+                    || earning(order, params) < situation.earning_min
+                {
                     Step::Nothing
                 } else if result.is_none() {
                     Step::Run
@@ -246,33 +246,147 @@ mod tests {
             ("T-3: an open order is run", open.clone(), None, base.clone(), Step::Run),
             ("T-3: its result is promised", open.clone(), None, ran.clone(), Step::Commit),
             ("T-2: without a seed it waits", Order { seed: None, ..open.clone() }, None, base.clone(), Step::Nothing),
-            ("the own order is left to others", Order { client: ME, ..open.clone() }, None, base.clone(), Step::Nothing),
-            ("an unknown model is left to others", open.clone(), None, Situation { serves: false, ..base.clone() }, Step::Nothing),
-            ("what does not pay is left", open.clone(), None, Situation { earning_min: Amount::tokens(2), ..base.clone() }, Step::Nothing),
-            ("T-17: a cancelled order gets no promise", Order { cancelled: true, ..open.clone() }, None, ran.clone(), Step::Nothing),
-            ("T-3: a promise is revealed", Order { commitments: vec![commitment(ME)], ..open.clone() }, None, promised.clone(), Step::Reveal),
-            ("a promise without its salt is void", Order { commitments: vec![commitment(ME)], ..open.clone() }, None, ran.clone(), Step::Nothing),
-            ("T-17: after the deadline nothing starts", Order { deadline_ms: NOW, ..open.clone() }, None, base.clone(), Step::Nothing),
+            (
+                "the own order is left to others",
+                Order { client: ME, ..open.clone() },
+                None,
+                base.clone(),
+                Step::Nothing,
+            ),
+            (
+                "an unknown model is left to others",
+                open.clone(),
+                None,
+                Situation { serves: false, ..base.clone() },
+                Step::Nothing,
+            ),
+            (
+                "what does not pay is left",
+                open.clone(),
+                None,
+                Situation { earning_min: Amount::tokens(2), ..base.clone() },
+                Step::Nothing,
+            ),
+            (
+                "T-17: a cancelled order gets no promise",
+                Order { cancelled: true, ..open.clone() },
+                None,
+                ran.clone(),
+                Step::Nothing,
+            ),
+            (
+                "T-3: a promise is revealed",
+                Order { commitments: vec![commitment(ME)], ..open.clone() },
+                None,
+                promised.clone(),
+                Step::Reveal,
+            ),
+            (
+                "a promise without its salt is void",
+                Order { commitments: vec![commitment(ME)], ..open.clone() },
+                None,
+                ran.clone(),
+                Step::Nothing,
+            ),
+            (
+                "T-17: after the deadline nothing starts",
+                Order { deadline_ms: NOW, ..open.clone() },
+                None,
+                base.clone(),
+                Step::Nothing,
+            ),
             ("another's answer is re-run", solved(OTHER, "right"), None, base.clone(), Step::Run),
             ("V-1: an equal answer is agreed with", solved(OTHER, "right"), None, ran.clone(), Step::Agree),
-            ("V-1: only as many as are wanted", Order { agreements_wanted: 0, ..solved(OTHER, "right") }, None, ran.clone(), Step::Nothing),
-            ("V-1: nobody agrees twice", Order { agreements: vec![agreed], agreements_wanted: 2, ..solved(OTHER, "right") }, None, ran.clone(), Step::Nothing),
+            (
+                "V-1: only as many as are wanted",
+                Order { agreements_wanted: 0, ..solved(OTHER, "right") },
+                None,
+                ran.clone(),
+                Step::Nothing,
+            ),
+            (
+                "V-1: nobody agrees twice",
+                Order { agreements: vec![agreed], agreements_wanted: 2, ..solved(OTHER, "right") },
+                None,
+                ran.clone(),
+                Step::Nothing,
+            ),
             ("T-7: a different answer is contested", solved(OTHER, "wrong"), None, ran.clone(), Step::Contest),
-            ("T-4: not after the window", Order { state: OrderState::Solved { claim_at_ms: NOW }, ..solved(OTHER, "wrong") }, None, ran.clone(), Step::Nothing),
+            (
+                "T-4: not after the window",
+                Order { state: OrderState::Solved { claim_at_ms: NOW }, ..solved(OTHER, "wrong") },
+                None,
+                ran.clone(),
+                Step::Nothing,
+            ),
             ("the own answer stands by itself", solved(ME, "right"), None, ran.clone(), Step::Nothing),
             ("T-7: jurors run before they vote", contested("wrong"), Some(case(&[OTHER])), base.clone(), Step::Run),
-            ("T-7: they vote against what differs", contested("wrong"), Some(case(&[OTHER])), ran.clone(), Step::Vote { refute: true }),
-            ("T-7: and for what is equal", contested("right"), Some(case(&[OTHER])), ran.clone(), Step::Vote { refute: false }),
+            (
+                "T-7: they vote against what differs",
+                contested("wrong"),
+                Some(case(&[OTHER])),
+                ran.clone(),
+                Step::Vote { refute: true },
+            ),
+            (
+                "T-7: and for what is equal",
+                contested("right"),
+                Some(case(&[OTHER])),
+                ran.clone(),
+                Step::Vote { refute: false },
+            ),
             ("T-18: nobody votes twice", contested("wrong"), Some(case(&[ME])), ran.clone(), Step::Nothing),
-            ("T-7: not after the period", contested("wrong"), Some(Case { voting_ends_ms: NOW, ..case(&[]) }), ran.clone(), Step::Nothing),
-            ("T-3: a promised right answer comes forward", Order { commitments: vec![commitment(ME)], ..contested("wrong") }, Some(case(&[ME])), promised.clone(), Step::Reveal),
-            ("T-3: not behind a right one", Order { commitments: vec![commitment(ME)], ..contested("right") }, Some(case(&[ME])), promised.clone(), Step::Nothing),
+            (
+                "T-7: not after the period",
+                contested("wrong"),
+                Some(Case { voting_ends_ms: NOW, ..case(&[]) }),
+                ran.clone(),
+                Step::Nothing,
+            ),
+            (
+                "T-3: a promised right answer comes forward",
+                Order { commitments: vec![commitment(ME)], ..contested("wrong") },
+                Some(case(&[ME])),
+                promised.clone(),
+                Step::Reveal,
+            ),
+            (
+                "T-3: not behind a right one",
+                Order { commitments: vec![commitment(ME)], ..contested("right") },
+                Some(case(&[ME])),
+                promised.clone(),
+                Step::Nothing,
+            ),
             ("a chosen order waits for its client", chosen(OrderState::Submitted), None, base.clone(), Step::Nothing),
-            ("M-5: an accepted one is finished after a restart", chosen(accepted.clone()), None, base.clone(), Step::Run),
+            (
+                "M-5: an accepted one is finished after a restart",
+                chosen(accepted.clone()),
+                None,
+                base.clone(),
+                Step::Run,
+            ),
             ("M-5: and delivered", chosen(accepted.clone()), None, ran.clone(), Step::Complete),
-            ("M-5: not beside its delivery", chosen(accepted.clone()), None, Situation { delivering: true, ..base.clone() }, Step::Nothing),
-            ("another's chosen order is not delivered", Order { lane: Lane::Chosen { provider: OTHER }, ..order(accepted) }, None, base.clone(), Step::Nothing),
-            ("a finished order is finished", order(OrderState::Refunded { reason: RefundReason::Expired }), None, base, Step::Nothing),
+            (
+                "M-5: not beside its delivery",
+                chosen(accepted.clone()),
+                None,
+                Situation { delivering: true, ..base.clone() },
+                Step::Nothing,
+            ),
+            (
+                "another's chosen order is not delivered",
+                Order { lane: Lane::Chosen { provider: OTHER }, ..order(accepted) },
+                None,
+                base.clone(),
+                Step::Nothing,
+            ),
+            (
+                "a finished order is finished",
+                order(OrderState::Refunded { reason: RefundReason::Expired }),
+                None,
+                base,
+                Step::Nothing,
+            ),
         ];
         for (what, order, case, situation, step) in rows {
             assert_eq!(decide(&order, case.as_ref(), &situation), step, "{what}");

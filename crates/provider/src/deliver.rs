@@ -86,7 +86,8 @@ impl Provider {
             Ok(_) | Err(ClientError::NotFound(_)) => return Err(DeliverError::Unauthorised),
             Err(error) => return Err(error.into()),
         }
-        if request.input.len() as u64 > INPUT_BYTES_MAX || althing_content::file_cid(&request.input) != order.input_cid {
+        if request.input.len() as u64 > INPUT_BYTES_MAX || althing_content::file_cid(&request.input) != order.input_cid
+        {
             return Err(DeliverError::WrongInput);
         }
         let done = self.result(&id);

@@ -80,7 +80,8 @@ impl ChatEngine {
         let defaults = self.manifest.sampling;
         let temperature = input.temperature.unwrap_or(defaults.temperature);
         let top_p = input.top_p.unwrap_or(defaults.top_p);
-        if !(0.0..=2.0).contains(&temperature) || !(top_p > 0.0 && top_p <= 1.0) {
+        let top_p_fits = top_p > 0.0 && top_p <= 1.0;
+        if !top_p_fits || !(0.0..=2.0).contains(&temperature) {
             return Err(refuse("temperature lies between 0 and 2, top_p above 0 and up to 1".into()));
         }
         if input.max_tokens == Some(0) || input.stop.len() > 4 || input.stop.iter().any(|stop| stop.len() > 256) {

@@ -1,6 +1,8 @@
 //! The shipped model, as a stranger would receive it: loaded from its package, run, and judged by
 //! its committed prompts.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 use althing_content::MemoryStore;
 use althing_runtime::{ChatInput, ChatMessage, ChatOutput, Engine, Package, PackageError, Role, chat::Finish, load};
 use std::{collections::BTreeMap, path::Path};
@@ -94,7 +96,12 @@ fn the_pieces_emitted_are_the_text() {
     let engine = engine(1);
     let mut pieces = Vec::new();
     let input = ChatInput::ask("Tell me a story about an owl").to_bytes();
-    let output = engine.run(&input, 3, &mut |piece| { pieces.push(piece.to_owned()); true }).unwrap();
+    let output = engine
+        .run(&input, 3, &mut |piece| {
+            pieces.push(piece.to_owned());
+            true
+        })
+        .unwrap();
     let ChatOutput::Answer { text, completion_tokens, .. } = ChatOutput::parse(&output).unwrap() else { panic!() };
     assert_eq!(pieces.concat(), text);
     assert!(pieces.len() > 20 && pieces.len() <= completion_tokens as usize);

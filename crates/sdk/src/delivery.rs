@@ -114,7 +114,8 @@ impl Transcript {
             Frame::Done { output_bytes, .. } => (1, output_bytes),
             Frame::Failed { message } => (2, message.as_bytes()),
         };
-        self.hash = Hash::of(&[b"althing/delivery-frame/v1", self.hash.as_bytes(), &[kind], Hash::of(&[body]).as_bytes()]);
+        self.hash =
+            Hash::of(&[b"althing/delivery-frame/v1", self.hash.as_bytes(), &[kind], Hash::of(&[body]).as_bytes()]);
         match frame {
             Frame::Done { output, .. } => delivery_message(&self.chain, &self.order, output, &self.hash),
             _ => self.hash,

@@ -80,7 +80,11 @@ impl HttpClient {
         })
     }
 
-    async fn json<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder, wait_ms: u64) -> Result<T, ClientError> {
+    async fn json<T: DeserializeOwned>(
+        &self,
+        request: reqwest::RequestBuilder,
+        wait_ms: u64,
+    ) -> Result<T, ClientError> {
         let response = self.send(request.timeout(ANSWER_TIMEOUT + Duration::from_millis(wait_ms))).await?;
         response.json().await.map_err(|error| self.unreachable(&error))
     }

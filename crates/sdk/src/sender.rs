@@ -1,12 +1,16 @@
 //! Sends calls for one signer: keeps its nonce in step, waits for receipts.
 
 use crate::{ClientError, Clock, LedgerClient, Signer};
-use althing_types::{Address, Call, ChainId, LedgerError, TxId, api::Included};
+use althing_types::{Address, Call, ChainId, LedgerError, SignedTx, TxId, api::Included};
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
 /// How long a transaction stays valid after signing, ms.
 const VALIDITY_MS: u64 = 60_000;
+/// Wait before a transaction that is in no block is handed in again, ms.
+const RESUBMIT_AFTER_MS: u64 = 2_000;
+/// How long a node may be out of reach while a transaction is waited for, ms.
+const UNREACHABLE_MS: u64 = 15_000;
 /// How long a nonce that is in use is waited for, and how often it is asked about, ms.
 const NONCE_WAIT_MS: u64 = 10_000;
 const NONCE_RETRY_MS: u64 = 100;
@@ -64,7 +68,7 @@ impl Sender {
     ///
     /// # Errors
     /// [`SendError::Client`]; nothing was sent then, unless the node became unreachable.
-    pub async fn submit(&self, call: Call) -> Result<TxId, SendError> {
+    pub async fn submit(&self, call: Call) -> Result<SignedTx, SendError> {
         let mut next = self.nonce.lock().await;
         let give_up_ms = self.clock.now_ms() + NONCE_WAIT_MS;
         loop {
@@ -75,9 +79,9 @@ impl Sender {
             *next = None;
             let tx = self.signer.sign(&self.chain, call.clone(), nonce, self.clock.now_ms() + VALIDITY_MS);
             match self.client.submit(&tx, 0).await {
-                Ok(submitted) => {
+                Ok(_) => {
                     *next = Some(nonce + 1);
-                    return Ok(submitted.id);
+                    return Ok(tx);
                 }
                 // After a restart of either side, transactions sent before may still be waiting.
                 Err(ClientError::Refused { code, .. }) if code == "wrong_nonce" && self.clock.now_ms() < give_up_ms => {
@@ -98,34 +102,44 @@ impl Sender {
     /// # Errors
     /// See [`SendError`].
     pub async fn send(&self, call: Call) -> Result<Included, SendError> {
-        let id = self.submit(call).await?;
-        self.wait(id, VALIDITY_MS).await
+        let tx = self.submit(call).await?;
+        self.wait(&tx).await
     }
 
-    /// Waits for a transaction sent before.
+    /// Waits for a transaction sent before, until it expires. A node that fell forgets what was
+    /// waiting, so the very same transaction is handed in again from time to time: it can take
+    /// effect once only.
     ///
     /// # Errors
     /// See [`SendError`].
-    pub async fn wait(&self, id: TxId, wait_ms: u64) -> Result<Included, SendError> {
-        let until = self.clock.now_ms() + wait_ms;
+    pub async fn wait(&self, tx: &SignedTx) -> Result<Included, SendError> {
+        let id = tx.id(&self.chain);
+        let mut lost_since_ms = None;
         loop {
-            let left = until.saturating_sub(self.clock.now_ms());
-            let found = self.client.transaction(id, left.clamp(1, 10_000)).await;
-            if found.is_err() {
-                *self.nonce.lock().await = None;
-            }
-            match found? {
-                Some(included) => {
+            match self.client.transaction(id, RESUBMIT_AFTER_MS).await {
+                Ok(Some(included)) => {
                     return match included.receipt.error.clone() {
                         None => Ok(included),
                         Some(error) => Err(SendError::Ledger(error)),
                     };
                 }
-                None if left == 0 => {
-                    *self.nonce.lock().await = None;
-                    return Err(SendError::Timeout(id));
+                Ok(None) => {
+                    lost_since_ms = None;
+                    // Refused as a duplicate, or because a block has it by now: the next look tells.
+                    let _ = self.client.submit(tx, 0).await;
                 }
-                None => {}
+                Err(error) => {
+                    let now_ms = self.clock.now_ms();
+                    if now_ms >= lost_since_ms.get_or_insert(now_ms).saturating_add(UNREACHABLE_MS) {
+                        *self.nonce.lock().await = None;
+                        return Err(error.into());
+                    }
+                    self.clock.sleep_ms(NONCE_RETRY_MS).await;
+                }
+            }
+            if self.clock.now_ms() > tx.expires_at_ms {
+                *self.nonce.lock().await = None;
+                return Err(SendError::Timeout(id));
             }
         }
     }

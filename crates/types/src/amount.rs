@@ -9,7 +9,21 @@ use std::{fmt, str::FromStr};
 pub struct Amount(pub u128);
 
 /// A fraction in parts per million, at most one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, BorshSerialize, BorshDeserialize, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    BorshSerialize,
+    BorshDeserialize,
+    serde::Serialize,
+    serde::Deserialize,
+)]
 #[serde(transparent)]
 pub struct Ppm(pub u32);
 
@@ -115,11 +129,7 @@ impl FromStr for Amount {
         }
         let whole: u128 = whole.parse().map_err(|_| too_large())?;
         let decimals: u128 = format!("{decimals:0<18}").parse().map_err(|_| malformed())?;
-        whole
-            .checked_mul(Self::TOKEN.0)
-            .and_then(|units| units.checked_add(decimals))
-            .map(Self)
-            .ok_or_else(too_large)
+        whole.checked_mul(Self::TOKEN.0).and_then(|units| units.checked_add(decimals)).map(Self).ok_or_else(too_large)
     }
 }
 
@@ -155,7 +165,9 @@ mod tests {
 
     #[test]
     fn amounts_parse_and_print_as_tokens() {
-        for (text, units) in [("12", 12 * 10u128.pow(18)), ("0.5", 5 * 10u128.pow(17)), ("7wei", 7), ("0.000000000000000001", 1)] {
+        for (text, units) in
+            [("12", 12 * 10u128.pow(18)), ("0.5", 5 * 10u128.pow(17)), ("7wei", 7), ("0.000000000000000001", 1)]
+        {
             assert_eq!(text.parse::<Amount>().unwrap().0, units, "{text}");
         }
         for wrong in ["", ".5", "-1", "1.", "1e3", "0.0000000000000000001", "999999999999999999999999"] {

@@ -2,9 +2,7 @@
 //!
 //! Numbering is append-only: a new call goes to the end of its enum.
 
-use crate::{
-    Address, Amount, Cid, Hash, Input, Lane, ModelId, OrderId, SessionPublicKey, Verification,
-};
+use crate::{Address, Amount, Cid, Hash, Input, Lane, ModelId, OrderId, SessionPublicKey, Verification};
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
@@ -92,8 +90,15 @@ impl Scope {
             SessionKeyAdd { .. } | SessionKeyRevoke { .. } => false,
             Transfer { .. } | ModelRegister { .. } | ModelTermsSet { .. } | Unbond { .. } => self == Self::All,
             OrderSubmit(_) | OrderCancel { .. } => self != Self::Provider,
-            Bond { .. } | ModelSupport { .. } | OrderCommit { .. } | OrderReveal { .. } | OrderAccept { .. }
-            | OrderComplete { .. } | Agree { .. } | Contest { .. } | Vote { .. } => self != Self::Client,
+            Bond { .. }
+            | ModelSupport { .. }
+            | OrderCommit { .. }
+            | OrderReveal { .. }
+            | OrderAccept { .. }
+            | OrderComplete { .. }
+            | Agree { .. }
+            | Contest { .. }
+            | Vote { .. } => self != Self::Client,
         }
     }
 }
@@ -121,7 +126,10 @@ impl Call {
             }
             Self::OrderSubmit(order) => format!(
                 "Order a run of model {} for {} ALTH, at most {} ALTH ({})",
-                order.model, order.fee, order.max_total, order.lane.name()
+                order.model,
+                order.fee,
+                order.max_total,
+                order.lane.name()
             ),
             Self::OrderCommit { order, commitment } => format!("Commit to an answer of order {order} ({commitment})"),
             Self::OrderReveal { order, output, .. } => format!("Reveal {output} as the answer of order {order}"),

@@ -33,7 +33,14 @@ mod tests {
     fn every_field_changes_the_hash() {
         let cid = |bytes: &[u8]| althing_content::file_cid(bytes);
         let hash = |chain, order, provider, output: &Cid, size, salt| {
-            commitment_hash(&ChainId([chain; 32]), &OrderId([order; 32]), &Address([provider; 20]), output, size, &Hash([salt; 32]))
+            commitment_hash(
+                &ChainId([chain; 32]),
+                &OrderId([order; 32]),
+                &Address([provider; 20]),
+                output,
+                size,
+                &Hash([salt; 32]),
+            )
         };
         let base = hash(1, 2, 3, &cid(b"a"), 4, 5);
         for other in [

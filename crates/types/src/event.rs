@@ -60,15 +60,34 @@ impl Event {
     pub fn order(&self) -> Option<OrderId> {
         use Event::*;
         match self {
-            Slashed { order, .. } | OrderSubmitted { order, .. } | OrderSeeded { order, .. }
-            | OrderCommitted { order, .. } | OrderRevealed { order, .. } | OrderAccepted { order, .. }
-            | OrderCompleted { order, .. } | OrderCancelled { order } | Agreed { order, .. }
-            | SolutionPromoted { order, .. } | SolutionVoided { order, .. } | OrderClaimed { order, .. }
-            | OrderRefunded { order, .. } | OrderPruned { order } | Contested { order, .. }
-            | Voted { order, .. } | CaseClosed { order, .. } | Paid { order, .. } => Some(*order),
-            Transferred { .. } | SessionKeyAdded { .. } | SessionKeyRevoked { .. } | Bonded { .. }
-            | UnbondingStarted { .. } | Unbonded { .. } | Jailed { .. } | ModelRegistered { .. }
-            | ModelTermsSet { .. } | ModelSupported { .. } => None,
+            Slashed { order, .. }
+            | OrderSubmitted { order, .. }
+            | OrderSeeded { order, .. }
+            | OrderCommitted { order, .. }
+            | OrderRevealed { order, .. }
+            | OrderAccepted { order, .. }
+            | OrderCompleted { order, .. }
+            | OrderCancelled { order }
+            | Agreed { order, .. }
+            | SolutionPromoted { order, .. }
+            | SolutionVoided { order, .. }
+            | OrderClaimed { order, .. }
+            | OrderRefunded { order, .. }
+            | OrderPruned { order }
+            | Contested { order, .. }
+            | Voted { order, .. }
+            | CaseClosed { order, .. }
+            | Paid { order, .. } => Some(*order),
+            Transferred { .. }
+            | SessionKeyAdded { .. }
+            | SessionKeyRevoked { .. }
+            | Bonded { .. }
+            | UnbondingStarted { .. }
+            | Unbonded { .. }
+            | Jailed { .. }
+            | ModelRegistered { .. }
+            | ModelTermsSet { .. }
+            | ModelSupported { .. } => None,
         }
     }
 }

@@ -1,6 +1,8 @@
 //! How a network starts: its name, parameters, and who owns what. (G-1)
 
-use crate::{Address, Amount, ChainId, Cid, Hash, ModelId, Params, SessionPublicKey, Verification, amount, call::Scope};
+use crate::{
+    Address, Amount, ChainId, Cid, Hash, ModelId, Params, SessionPublicKey, Verification, amount, call::Scope,
+};
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 

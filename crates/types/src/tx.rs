@@ -122,8 +122,7 @@ impl SignedTx {
     pub fn by_wallet(key: &secp256k1::SecretKey, chain: &ChainId, call: Call, nonce: u64, expires_at_ms: u64) -> Self {
         let digest = secp256k1::Message::from_digest(eip712_digest(chain, &call, nonce, expires_at_ms));
         // libsecp256k1 signs deterministically (RFC 6979) and always in the low-s form.
-        let (recovery_id, compact) =
-            RecoverableSignature::sign_ecdsa_recoverable(digest, key).serialize_compact();
+        let (recovery_id, compact) = RecoverableSignature::sign_ecdsa_recoverable(digest, key).serialize_compact();
         let mut signature = [0; 65];
         signature[..64].copy_from_slice(&compact);
         signature[64] = recovery_id.to_u8();
@@ -203,8 +202,7 @@ impl SignedTx {
             return Err(bad);
         }
         let recovery_id = RecoveryId::from_u8_masked(signature[64]);
-        let recoverable =
-            RecoverableSignature::from_compact(&signature[..64], recovery_id).map_err(|_| bad.clone())?;
+        let recoverable = RecoverableSignature::from_compact(&signature[..64], recovery_id).map_err(|_| bad.clone())?;
         let standard = recoverable.to_standard();
         let mut low = standard;
         low.normalize_s();
@@ -212,13 +210,14 @@ impl SignedTx {
             return Err(TxError::HighS);
         }
         let digest = eip712_digest(chain, &self.call, self.nonce, self.expires_at_ms);
-        let key = recoverable
-            .recover_ecdsa(secp256k1::Message::from_digest(digest))
-            .map_err(|_| bad.clone())?;
+        let key = recoverable.recover_ecdsa(secp256k1::Message::from_digest(digest)).map_err(|_| bad.clone())?;
         if address_of(&key) == *account { Ok(()) } else { Err(bad) }
     }
 
-    fn session_parts(&self, chain: &ChainId) -> Option<(ed25519_zebra::VerificationKeyBytes, ed25519_zebra::Signature, Vec<u8>)> {
+    fn session_parts(
+        &self,
+        chain: &ChainId,
+    ) -> Option<(ed25519_zebra::VerificationKeyBytes, ed25519_zebra::Signature, Vec<u8>)> {
         match &self.auth {
             Auth::Wallet { .. } => None,
             Auth::Session { account, key, signature } => Some((
