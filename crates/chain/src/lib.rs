@@ -34,7 +34,7 @@ pub mod simulation;
 #[cfg(test)]
 mod testing;
 
-pub use application::{FIRST_TIME_STEP_MS_MAX, TIME_STEP_MS_MAX};
+pub use application::TIME_STEP_MS_MAX;
 pub use block::{Block, Header};
 pub use engine::{ChainConfig, Channels, StartError, start};
 pub use history::{BlockRecord, TxReceipt};

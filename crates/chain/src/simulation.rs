@@ -18,6 +18,7 @@ use commonware_runtime::{
     deterministic::{self, Checkpoint, Context},
 };
 use commonware_utils::{NZUsize, Probability};
+use futures::future::BoxFuture;
 use rand::{SeedableRng as _, rngs::StdRng};
 use std::{
     collections::BTreeMap,
@@ -110,7 +111,11 @@ pub struct Simulation {
 }
 
 impl Simulation {
-    async fn new(context: Context, config: SimulationConfig, machine: Arc<dyn Machine>) -> Self {
+    fn new(context: Context, config: SimulationConfig, machine: Arc<dyn Machine>) -> BoxFuture<'static, Self> {
+        Box::pin(Self::create(context, config, machine))
+    }
+
+    async fn create(context: Context, config: SimulationConfig, machine: Arc<dyn Machine>) -> Self {
         let (network, secrets) = deal(config.coordinators, StdRng::seed_from_u64(config.seed))
             .expect("the number of coordinators is allowed");
         let keys: Vec<PublicKey> = network.set().iter().cloned().collect();
@@ -159,7 +164,11 @@ impl Simulation {
     }
 
     /// Changes all links.
-    pub async fn link_all(&self, quality: LinkQuality) {
+    pub fn link_all(&self, quality: LinkQuality) -> BoxFuture<'_, ()> {
+        Box::pin(self.link_each(quality))
+    }
+
+    async fn link_each(&self, quality: LinkQuality) {
         let keys = self.network.set();
         for from in keys.iter() {
             for to in keys.iter().filter(|to| *to != from) {
@@ -174,7 +183,14 @@ impl Simulation {
     }
 
     /// Starts coordinator `index`, for the first time or again.
-    pub async fn start(&mut self, index: usize) -> NodeHandle {
+    ///
+    /// Boxed, like every step into the consensus engine, so that the engine is compiled here once
+    /// and not again in each crate with a scenario.
+    pub fn start(&mut self, index: usize) -> BoxFuture<'_, NodeHandle> {
+        Box::pin(self.start_coordinator(index))
+    }
+
+    async fn start_coordinator(&mut self, index: usize) -> NodeHandle {
         assert!(!self.running.contains_key(&index), "it is running");
         let secret = self.secrets[index].clone();
         let key = secret.identity().public_key();

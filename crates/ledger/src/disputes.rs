@@ -55,7 +55,7 @@ pub(crate) fn forget(exec: &mut Exec<'_>, order: &OrderId) {
 
 /// [`althing_types::Call::Contest`]. (T-7, T-9, T-18)
 pub(crate) fn contest(exec: &mut Exec<'_>, sender: Address, id: OrderId) -> Done {
-    let now = exec.now();
+    let now = exec.active_now();
     let mut order = orders::order(&exec.state, &id).ok_or(LedgerError::UnknownOrder(id))?;
     let claim_at_ms = match order.state {
         OrderState::Solved { claim_at_ms } if now < claim_at_ms => claim_at_ms,
@@ -85,7 +85,7 @@ pub(crate) fn contest(exec: &mut Exec<'_>, sender: Address, id: OrderId) -> Done
         contester: sender,
         solver: standing.provider,
         opened_height: exec.block.height,
-        opened_ms: now,
+        opened_ms: exec.now(),
         voting_ends_ms,
         votes,
         slash: exec.params.slash,
@@ -117,7 +117,7 @@ pub(crate) fn vote(exec: &mut Exec<'_>, sender: Address, id: OrderId, refute: bo
         Some(case) if case.outcome.is_none() => case,
         _ => return Err(LedgerError::NoCase),
     };
-    if exec.now() >= case.voting_ends_ms {
+    if exec.active_now() >= case.voting_ends_ms {
         return Err(LedgerError::VotingOver);
     }
     if case.votes.iter().any(|v| v.provider == sender) {
@@ -140,7 +140,7 @@ pub(crate) fn vote(exec: &mut Exec<'_>, sender: Address, id: OrderId, refute: bo
 /// Due: counts the votes of a case, slashes the losing side and pays the winning one. (T-7, T-8)
 pub(crate) fn count(exec: &mut Exec<'_>, id: OrderId) {
     let Some(mut case) = case(&exec.state, &id) else { return };
-    if case.outcome.is_some() || exec.now() < case.voting_ends_ms {
+    if case.outcome.is_some() || exec.active_now() < case.voting_ends_ms {
         return;
     }
     let side = |refute| case.votes.iter().filter(move |v| v.refute == refute).map(|v| v.weight).sum::<Amount>();
@@ -177,7 +177,7 @@ pub(crate) fn count(exec: &mut Exec<'_>, id: OrderId) {
         void_others(exec, &case.solver);
         orders::replace_standing(exec, order, RefundReason::Refuted);
     } else if let OrderState::Contested { claim_at_ms } = order.state {
-        let claim_at_ms = claim_at_ms.max(exec.now());
+        let claim_at_ms = claim_at_ms.max(exec.active_now());
         order.state = OrderState::Solved { claim_at_ms };
         due::CLAIM.set(&mut exec.state, &(claim_at_ms, id), &());
         orders::store(exec, &order);

@@ -9,24 +9,29 @@ use althing_types::{Address, OrderId};
 
 /// Orders that may be over: deadline, acceptance or commitment ran out. (T-17)
 pub(crate) const EXPIRY: Map<(u64, OrderId), ()> = Map::new(0x40);
-/// Cases whose votes are to be counted. (T-7)
+/// Cases whose votes are to be counted, by active time. (T-7)
 pub(crate) const COUNT: Map<(u64, OrderId), ()> = Map::new(0x41);
 /// Solutions of refuted solvers that are to be voided. (T-8)
 pub(crate) const VOID: Map<(u64, (OrderId, Address)), ()> = Map::new(0x42);
-/// Solutions whose challenge window ends. (T-4)
+/// Solutions whose challenge window ends, by active time. (T-4)
 pub(crate) const CLAIM: Map<(u64, OrderId), ()> = Map::new(0x43);
 /// Unbonding amounts that become free. (T-10)
 pub(crate) const UNBOND: Map<(u64, Address), ()> = Map::new(0x44);
 /// Finished orders that leave the state.
 pub(crate) const PRUNE: Map<(u64, OrderId), ()> = Map::new(0x45);
 
-/// Takes the items of one queue that are due, at most `limit`.
-fn take<K: crate::state::KeyPart + Clone>(exec: &mut Exec<'_>, queue: &Map<(u64, K), ()>, limit: usize) -> Vec<K> {
+/// Takes the items of one queue that are due at `now_ms`, at most `limit`.
+fn take<K: crate::state::KeyPart + Clone>(
+    exec: &mut Exec<'_>,
+    queue: &Map<(u64, K), ()>,
+    now_ms: u64,
+    limit: usize,
+) -> Vec<K> {
     let due: Vec<_> = queue
         .first(&exec.state, limit)
         .into_iter()
         .map(|(key, ())| key)
-        .take_while(|(time_ms, _)| *time_ms <= exec.now())
+        .take_while(|(time_ms, _)| *time_ms <= now_ms)
         .collect();
     for key in &due {
         queue.remove(&mut exec.state, key);
@@ -37,22 +42,23 @@ fn take<K: crate::state::KeyPart + Clone>(exec: &mut Exec<'_>, queue: &Map<(u64,
 /// Works off everything due, in the order of L-2: expiries, votes, voids, claims, then the rest.
 pub(crate) fn run(exec: &mut Exec<'_>) {
     let limit = usize::try_from(exec.params.due_items_max).unwrap_or(usize::MAX);
-    for order in take(exec, &EXPIRY, limit) {
+    let (now_ms, active_ms) = (exec.now(), exec.active_now());
+    for order in take(exec, &EXPIRY, now_ms, limit) {
         orders::expire(exec, order);
     }
-    for order in take(exec, &COUNT, limit) {
+    for order in take(exec, &COUNT, active_ms, limit) {
         disputes::count(exec, order);
     }
-    for (order, solver) in take(exec, &VOID, limit) {
+    for (order, solver) in take(exec, &VOID, now_ms, limit) {
         disputes::void(exec, order, solver);
     }
-    for order in take(exec, &CLAIM, limit) {
+    for order in take(exec, &CLAIM, active_ms, limit) {
         orders::claim(exec, order);
     }
-    for provider in take(exec, &UNBOND, limit) {
+    for provider in take(exec, &UNBOND, now_ms, limit) {
         staking::release_unbonded(exec, provider);
     }
-    for order in take(exec, &PRUNE, limit) {
+    for order in take(exec, &PRUNE, now_ms, limit) {
         orders::prune(exec, order);
     }
 }

@@ -1,6 +1,6 @@
 //! The first state, from a genesis. (G-1)
 
-use crate::{BlockContext, CLOCK, Exec, PARAMS, accounts, invariants, registry, staking, supply};
+use crate::{BlockContext, CLOCK, ChainClock, Exec, PARAMS, accounts, invariants, registry, staking, supply};
 use althing_types::{Genesis, Hash, LedgerError, params::ParamsError};
 use std::collections::BTreeMap;
 
@@ -32,7 +32,7 @@ pub fn genesis_state(genesis: &Genesis) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Ge
     let empty = BTreeMap::new();
     let mut exec = Exec::new(&empty, &block, &genesis.params);
     PARAMS.set(&mut exec.state, &(), &genesis.params);
-    CLOCK.set(&mut exec.state, &(), &(0, genesis.time_ms));
+    CLOCK.set(&mut exec.state, &(), &ChainClock { height: 0, time_ms: genesis.time_ms, active_ms: genesis.time_ms });
     for entry in &genesis.accounts {
         let failed = |source| GenesisError::Call { what: format!("account {}", entry.address), source };
         let total = entry.free.checked_add(entry.bond).ok_or(failed(LedgerError::Overflow))?;

@@ -26,13 +26,13 @@ pub use state::{StateRead, Writes, apply};
 pub use supply::{COORDINATORS, TREASURY};
 
 use althing_types::{Address, Call, Event, LedgerError, OrderId, Params, SignedTx, TxReceipt};
-use exec::{Done, Exec};
+use exec::{ChainClock, Done, Exec};
 use state::{Map, Overlay};
 
 /// Parameters in force.
 const PARAMS: Map<(), Params> = Map::new(0x11);
-/// Height and time (ms) of the newest block.
-const CLOCK: Map<(), (u64, u64)> = Map::new(0x12);
+/// The newest block's height and times.
+const CLOCK: Map<(), ChainClock> = Map::new(0x12);
 
 /// What executing a block gives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,7 +57,8 @@ pub fn execute_block(state: &dyn StateRead, block: &BlockContext, txs: &[SignedT
     let params = query::params(state);
     let mut overlay = Overlay::new(state);
     let mut output = BlockOutput::default();
-    CLOCK.set(&mut overlay, &(), &(block.height, block.time_ms));
+    let clock = query::clock(state).advance(block.height, block.time_ms, params.active_step_ms_max);
+    CLOCK.set(&mut overlay, &(), &clock);
 
     run_hook(&mut overlay, block, &params, &mut output, orders::draw_seeds);
     for tx in txs {
@@ -157,7 +158,7 @@ fn dispatch(exec: &mut Exec<'_>, sender: Address, call: &Call) -> Done<Option<Or
 /// # Errors
 /// The error that executing it would give for its authorisation. A nonce in the near future is fine.
 pub fn check_for_mempool(state: &dyn StateRead, tx: &SignedTx) -> Result<(), LedgerError> {
-    match accounts::authorise(state, tx, query::clock(state).1) {
+    match accounts::authorise(state, tx, query::clock(state).time_ms) {
         Err(LedgerError::WrongNonce { expected }) if tx.nonce > expected && tx.nonce - expected < 256 => Ok(()),
         verdict => verdict,
     }

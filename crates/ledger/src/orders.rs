@@ -330,7 +330,7 @@ fn add_solution(
 
 /// Starts the challenge window of the standing solution. (T-4)
 pub(crate) fn open_window(exec: &mut Exec<'_>, order: &mut Order) {
-    let claim_at_ms = exec.now() + exec.params.challenge_window_ms;
+    let claim_at_ms = exec.active_now() + exec.params.challenge_window_ms;
     order.state = OrderState::Solved { claim_at_ms };
     due::CLAIM.set(&mut exec.state, &(claim_at_ms, order.id), &());
 }
@@ -382,7 +382,7 @@ fn check_chosen(order: &Order, sender: &Address) -> Done {
 pub(crate) fn agree(exec: &mut Exec<'_>, sender: Address, id: OrderId, output: Cid) -> Done {
     let mut order = get(exec, &id)?;
     match order.state {
-        OrderState::Solved { claim_at_ms } if exec.now() < claim_at_ms => {}
+        OrderState::Solved { claim_at_ms } if exec.active_now() < claim_at_ms => {}
         OrderState::Solved { .. } => return Err(LedgerError::WindowClosed),
         _ => return Err(wrong_state(&order)),
     }
@@ -494,7 +494,7 @@ fn finish(exec: &mut Exec<'_>, mut order: Order, state: OrderState) {
 pub(crate) fn claim(exec: &mut Exec<'_>, id: OrderId) {
     let Some(mut order) = order(&exec.state, &id) else { return };
     match order.state {
-        OrderState::Solved { claim_at_ms } if exec.now() >= claim_at_ms => {}
+        OrderState::Solved { claim_at_ms } if exec.active_now() >= claim_at_ms => {}
         // Contested, refunded, or solved anew with a later window: that has its own entry.
         _ => return,
     }

@@ -1,6 +1,6 @@
 //! What can be read from a state: the questions of the API.
 
-use crate::{CLOCK, PARAMS, accounts, disputes, orders, registry, staking, state::StateRead, supply};
+use crate::{CLOCK, PARAMS, accounts, disputes, exec::ChainClock, orders, registry, staking, state::StateRead, supply};
 use althing_types::{
     Account, Address, Amount, Case, Model, ModelId, Order, OrderId, Params, Provider, SessionKey, SessionPublicKey,
     SignedTx,
@@ -17,11 +17,11 @@ pub fn params(state: &dyn StateRead) -> Params {
     PARAMS.get(state, &()).expect("genesis writes the parameters")
 }
 
-/// Height and time (ms since the Unix epoch) of the newest block.
+/// Height and times of the newest block.
 ///
 /// # Panics
 /// If the state has no genesis.
-pub fn clock(state: &dyn StateRead) -> (u64, u64) {
+pub fn clock(state: &dyn StateRead) -> ChainClock {
     CLOCK.get(state, &()).expect("genesis and every block write the clock")
 }
 

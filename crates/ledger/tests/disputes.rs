@@ -276,3 +276,22 @@ fn weights_are_the_smaller_of_then_and_now() {
     let weights: Vec<_> = votes.iter().map(|v| v.weight).collect();
     assert_eq!(weights, [alth("1000"), alth("1000"), alth("700")]);
 }
+
+#[test]
+fn a_standstill_of_the_chain_closes_no_window_and_no_vote() {
+    // T-4, T-7: however long the chain stands still, everybody can act after it.
+    let mut net = Net::new(4);
+    let id = net.open_order();
+    net.solve(id, provider(1), "wrong");
+    net.jump(86_400_000, vec![]);
+    assert!(matches!(net.get(&id).state, OrderState::Solved { .. }), "a day without blocks is no challenge window");
+    net.ok(vec![(provider(2), Call::Contest { order: id })]);
+    net.jump(86_400_000, vec![]);
+    net.ok(vec![(provider(3), Call::Vote { order: id, refute: true })]);
+    net.wait(net_params_voting());
+    assert_eq!(net.get(&id).state, OrderState::Refunded { reason: RefundReason::Refuted });
+}
+
+fn net_params_voting() -> u64 {
+    support::params().voting_period_ms
+}

@@ -30,7 +30,7 @@ fn a_wrong_submission_is_refused_and_costs_nothing() {
         (Box::new(|o| o.deadline_ms = 5), E::DeadlineOutOfRange { min_ms, max_ms }),
         (Box::new(|o| o.seed = Some(SEED_MODULUS)), E::SeedOutOfRange { max: SEED_MODULUS }),
         (Box::new(|o| o.agreements = 5), E::TooManyAgreementsWanted { max: 4 }),
-        (Box::new(move |o| o.model = unverifiable), E::NotVerifiable),
+        (Box::new(move |o| o.model = unverifiable), E::NotVerifiable), // T-20
         (Box::new(|o| o.lane = Lane::Chosen { provider: provider(77) }), E::NotProvider),
         (
             Box::new(|o| (o.fee, o.max_total) = (alth("1001"), alth("1001"))),

@@ -107,6 +107,7 @@ impl LedgerClient for NodeClient {
             network: self.network.clone(),
             height: status.tip.height,
             time_ms: status.tip.time_ms,
+            active_ms: self.read(|state| query::clock(state).active_ms)?,
             state_root: Hash(status.tip.state_root),
             network_key: self.network_key.clone(),
             coordinators: self.coordinators,

@@ -276,12 +276,14 @@ impl Provider {
             Err(error) => return Err(error.into()),
         };
         let result = self.results.lock().get(&id).copied();
+        let status = self.client.status().await?;
         let step = decide(
             &order,
             case.as_ref(),
             &Situation {
                 me: self.config.account,
-                now_ms: self.clock.now_ms(),
+                now_ms: status.time_ms,
+                active_ms: status.active_ms,
                 params,
                 serves: self.compute.serves(&order.model),
                 earning_min: self.config.earning_min,

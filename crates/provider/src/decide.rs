@@ -30,7 +30,10 @@ pub enum Step {
 #[derive(Clone, Debug)]
 pub struct Situation<'a> {
     pub me: Address,
+    /// The ledger's times: the clock's may be ahead.
     pub now_ms: u64,
+    /// Without standstills: what windows and votes are measured in.
+    pub active_ms: u64,
     pub params: &'a Params,
     /// Whether the model can be run here.
     pub serves: bool,
@@ -56,7 +59,7 @@ pub fn earning(order: &Order, params: &Params) -> Amount {
 
 /// The next step about `order`, whose newest case is `case`.
 pub fn decide(order: &Order, case: Option<&Case>, situation: &Situation<'_>) -> Step {
-    let Situation { me, now_ms, params, .. } = *situation;
+    let Situation { me, now_ms, active_ms, params, .. } = *situation;
     if !situation.serves || order.client == me {
         return Step::Nothing;
     }
@@ -97,7 +100,7 @@ pub fn decide(order: &Order, case: Option<&Case>, situation: &Situation<'_>) -> 
         OrderState::Solved { claim_at_ms } => {
             let Some(standing) = order.solutions.first() else { return Step::Nothing };
             let agreed = order.agreements.iter().any(|a| a.provider == me);
-            if standing.provider == me || agreed || now_ms >= *claim_at_ms {
+            if standing.provider == me || agreed || active_ms >= *claim_at_ms {
                 return Step::Nothing;
             }
             match result {
@@ -119,7 +122,7 @@ pub fn decide(order: &Order, case: Option<&Case>, situation: &Situation<'_>) -> 
                 return Step::Reveal;
             }
             let voted = case.votes.iter().any(|vote| vote.provider == me);
-            if voted || case.outcome.is_some() || now_ms >= case.voting_ends_ms || standing.provider == me {
+            if voted || case.outcome.is_some() || active_ms >= case.voting_ends_ms || standing.provider == me {
                 Step::Nothing
             } else {
                 Step::Vote { refute }
@@ -229,6 +232,7 @@ mod tests {
         let base = Situation {
             me: ME,
             now_ms: NOW,
+            active_ms: NOW,
             params: &params,
             serves: true,
             earning_min: Amount::ZERO,
@@ -295,7 +299,7 @@ mod tests {
                 base.clone(),
                 Step::Nothing,
             ),
-            ("another's answer is re-run", solved(OTHER, "right"), None, base.clone(), Step::Run),
+            ("T-11: another's answer is re-run", solved(OTHER, "right"), None, base.clone(), Step::Run),
             ("V-1: an equal answer is agreed with", solved(OTHER, "right"), None, ran.clone(), Step::Agree),
             (
                 "V-1: only as many as are wanted",

@@ -30,6 +30,8 @@ pub struct Status {
     /// The newest finalized block.
     pub height: u64,
     pub time_ms: u64,
+    /// Block time without standstills: what `claim_at_ms` and `voting_ends_ms` are compared with.
+    pub active_ms: u64,
     pub state_root: Hash,
     /// The coordinators and their threshold public key, as `chain::NetworkPublic` writes them, hex.
     pub network_key: String,

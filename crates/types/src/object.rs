@@ -185,7 +185,7 @@ pub enum OrderState {
     Submitted,
     /// Chosen lane: the provider took it and must deliver before the time given.
     Accepted { deliver_by_ms: u64 },
-    /// Solved; the solution stands until its challenge window ends.
+    /// Solved; the solution stands until its challenge window ends, at a point of active time.
     Solved { claim_at_ms: u64 },
     /// Disputed; see the case with the same id.
     Contested { claim_at_ms: u64 },
@@ -262,6 +262,7 @@ pub struct Case {
     pub solver: Address,
     pub opened_height: u64,
     pub opened_ms: u64,
+    /// A point of active time.
     pub voting_ends_ms: u64,
     pub votes: Vec<Vote>,
     /// Parameters as they were at the opening. (T-18)

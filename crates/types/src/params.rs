@@ -8,9 +8,12 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Params {
-    /// How long a solution can be contested, ms. (T-4)
+    /// How much of the time between two blocks counts for windows and votes at most, ms: what a
+    /// standstill takes away from nobody. (T-4, T-7)
+    pub active_step_ms_max: u64,
+    /// How long a solution can be contested, ms of active time. (T-4)
     pub challenge_window_ms: u64,
-    /// How long a case takes votes, ms. (T-7)
+    /// How long a case takes votes, ms of active time. (T-7)
     pub voting_period_ms: u64,
     /// How long a commitment holds an order open, ms. (T-3)
     pub commitment_expiry_ms: u64,
@@ -97,6 +100,7 @@ impl Params {
             ],
         )?;
         for (name, value) in [
+            ("active_step_ms_max", self.active_step_ms_max),
             ("challenge_window_ms", self.challenge_window_ms),
             ("voting_period_ms", self.voting_period_ms),
             ("commitment_expiry_ms", self.commitment_expiry_ms),

@@ -1,0 +1,102 @@
+//! Digests of the codec and of states: they change only on purpose, because old blocks must stay
+//! readable and every node must get the same state. A change here is a fork of running networks.
+
+#![allow(clippy::unwrap_used)] // helpers of tests
+
+mod support;
+
+use althing_types::{
+    Address, Amount, Auth, Call, Hash, Input, Lane, LedgerError, ModelId, OrderId, SessionPublicKey, SignedTx, Verification,
+    call::{OrderSubmit, Scope},
+    encode,
+};
+use support::*;
+
+fn calls() -> Vec<Call> {
+    let (address, amount, cid) = (Address([1; 20]), Amount(5), output("x"));
+    let (order, model, key) = (OrderId([2; 32]), ModelId([3; 32]), SessionPublicKey([4; 32]));
+    let submit = |lane, input| {
+        Call::OrderSubmit(OrderSubmit {
+            model,
+            input,
+            fee: amount,
+            max_total: amount,
+            lane,
+            deadline_ms: 9,
+            seed: Some(8),
+            agreements: 2,
+            parent: Some(order),
+        })
+    };
+    vec![
+        Call::Transfer { to: address, amount },
+        Call::SessionKeyAdd { key, scope: Scope::Provider, spend_limit: amount, expires_at_ms: 7 },
+        Call::SessionKeyRevoke { key },
+        Call::Bond { amount },
+        Call::Unbond { amount },
+        Call::ModelRegister {
+            name: "m".into(),
+            package: cid,
+            fee: amount,
+            payee: address,
+            verification: Verification::Exact,
+        },
+        Call::ModelTermsSet { model, fee: amount, payee: address },
+        Call::ModelSupport { models: vec![model], endpoint: "http://a".into() },
+        submit(Lane::Open, Input::Inline { bytes: vec![1, 2] }),
+        submit(Lane::Chosen { provider: address }, Input::Content { cid, size: 3 }),
+        Call::OrderCommit { order, commitment: Hash([5; 32]) },
+        Call::OrderReveal { order, output: cid, output_size: 6, salt: Hash([6; 32]) },
+        Call::OrderAccept { order },
+        Call::OrderComplete { order, output: cid, output_size: 6 },
+        Call::OrderCancel { order },
+        Call::Agree { order, output: cid },
+        Call::Contest { order },
+        Call::Vote { order, refute: true },
+    ]
+}
+
+fn digest(parts: impl IntoIterator<Item = Vec<u8>>) -> String {
+    let mut all = Hash::ZERO;
+    for part in parts {
+        all = Hash::of(&[all.as_bytes(), &part]);
+    }
+    all.to_string()
+}
+
+#[test]
+fn calls_and_transactions_are_encoded_as_ever() {
+    let txs = calls().into_iter().enumerate().map(|(index, call)| {
+        let account = Address([1; 20]);
+        let auth = match index % 2 {
+            0 => Auth::Wallet { account, signature: [7; 65] },
+            _ => Auth::Session { account, key: SessionPublicKey([8; 32]), signature: [9; 64] },
+        };
+        encode(&SignedTx { call, nonce: index as u64, expires_at_ms: 1, auth })
+    });
+    assert_eq!(digest(txs), CALLS);
+    let summaries = calls().into_iter().map(|call| call.summary().into_bytes());
+    assert_eq!(digest(summaries), SUMMARIES, "what wallets show is signed, so it is part of the codec");
+}
+const CALLS: &str = "";
+const SUMMARIES: &str = "";
+
+#[test]
+fn a_scripted_life_gives_the_state_that_it_always_gave() {
+    let mut net = Net::new(4);
+    let claimed = net.open_order();
+    net.solve(claimed, provider(1), "right");
+    net.agree(claimed, provider(2), "right").unwrap();
+    let refuted = net.open_order();
+    net.solve(refuted, provider(3), "wrong");
+    net.ok(vec![(provider(1), Call::Contest { order: refuted })]);
+    net.ok(vec![(provider(2), Call::Vote { order: refuted, refute: true })]);
+    assert_eq!(net.call(provider(3), Call::Vote { order: refuted, refute: false }), Err(LedgerError::VoteExists));
+    net.ok(vec![(provider(4), Call::Unbond { amount: alth("5") }), (CLIENT, Call::Transfer { to: OWNER, amount: alth("1") })]);
+    net.wait(20_000);
+    let state = net.state.iter().map(|(key, value)| encode(&(key, value)));
+    assert_eq!(digest(state), STATE);
+    assert_eq!(digest(net.events.iter().map(encode)), EVENTS);
+}
+const STATE: &str = "";
+const EVENTS: &str = "";

@@ -1,0 +1,221 @@
+//! Random lives of a small network. After every block all invariants hold; at the end a naive model,
+//! which knows nothing but the events, has every balance right. (E-3)
+
+#![allow(clippy::unwrap_used)] // helpers of tests
+
+mod support;
+
+use althing_ledger::{COORDINATORS, TREASURY, query};
+use althing_types::{
+    Address, Amount, Call, Event, Lane, OrderId, OrderState, Params, event::PaymentKind, object::Verification,
+};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use support::*;
+
+const PROVIDERS: u8 = 5;
+
+/// Something that somebody tries; most attempts are refused, and must leave no trace.
+#[derive(Clone, Debug)]
+enum Attempt {
+    Submit { agreements: u8, chosen: Option<u8>, seed: bool },
+    Commit { order: usize, who: u8, lie: bool },
+    Reveal { order: usize, who: u8, lie: bool },
+    Accept { order: usize, who: u8 },
+    Complete { order: usize, who: u8, lie: bool },
+    Agree { order: usize, who: u8, lie: bool },
+    Contest { order: usize, who: u8 },
+    Vote { order: usize, who: u8, refute: bool },
+    Cancel { order: usize },
+    Bond { who: u8, tenths: u64 },
+    Unbond { who: u8, tenths: u64 },
+    Transfer { from: u8, to: u8, tenths: u64 },
+    Support { who: u8, none: bool },
+    Wait { ms: u64 },
+}
+
+fn attempt() -> impl Strategy<Value = Attempt> {
+    let (order, who) = (0usize..4, 1..=PROVIDERS);
+    prop_oneof![
+        4 => (0u8..4, proptest::option::weighted(0.3, 1..=PROVIDERS), any::<bool>())
+            .prop_map(|(agreements, chosen, seed)| Attempt::Submit { agreements, chosen, seed }),
+        8 => (order.clone(), who.clone(), any::<bool>()).prop_map(|(order, who, lie)| Attempt::Commit { order, who, lie }),
+        8 => (order.clone(), who.clone(), any::<bool>()).prop_map(|(order, who, lie)| Attempt::Reveal { order, who, lie }),
+        3 => (order.clone(), who.clone()).prop_map(|(order, who)| Attempt::Accept { order, who }),
+        3 => (order.clone(), who.clone(), any::<bool>()).prop_map(|(order, who, lie)| Attempt::Complete { order, who, lie }),
+        5 => (order.clone(), who.clone(), any::<bool>()).prop_map(|(order, who, lie)| Attempt::Agree { order, who, lie }),
+        4 => (order.clone(), who.clone()).prop_map(|(order, who)| Attempt::Contest { order, who }),
+        5 => (order.clone(), who.clone(), any::<bool>()).prop_map(|(order, who, refute)| Attempt::Vote { order, who, refute }),
+        1 => order.prop_map(|order| Attempt::Cancel { order }),
+        1 => (who.clone(), 0u64..50).prop_map(|(who, tenths)| Attempt::Bond { who, tenths }),
+        1 => (who.clone(), 0u64..9_000).prop_map(|(who, tenths)| Attempt::Unbond { who, tenths }),
+        1 => (who.clone(), who.clone(), 0u64..500).prop_map(|(from, to, tenths)| Attempt::Transfer { from, to, tenths }),
+        1 => (who, any::<bool>()).prop_map(|(who, none)| Attempt::Support { who, none }),
+        6 => prop_oneof![Just(100u64), Just(1_500), Just(4_000), Just(9_000), Just(30_000)]
+            .prop_map(|ms| Attempt::Wait { ms }),
+    ]
+}
+
+fn tenths(count: u64) -> Amount {
+    Amount(Amount::TOKEN.0 / 10 * u128::from(count))
+}
+
+/// Everybody's money as the events tell it.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Naive {
+    free: BTreeMap<Address, i128>,
+    bond: BTreeMap<Address, i128>,
+}
+
+impl Naive {
+    fn apply(&mut self, event: &Event) {
+        let units = |amount: &Amount| i128::try_from(amount.0).unwrap();
+        match event {
+            Event::Transferred { from, to, amount } => {
+                *self.free.entry(*from).or_default() -= units(amount);
+                *self.free.entry(*to).or_default() += units(amount);
+            }
+            Event::Bonded { provider, amount } => {
+                *self.free.entry(*provider).or_default() -= units(amount);
+                *self.bond.entry(*provider).or_default() += units(amount);
+            }
+            Event::UnbondingStarted { provider, amount, .. } => {
+                *self.bond.entry(*provider).or_default() -= units(amount);
+            }
+            Event::Unbonded { provider, amount } => *self.free.entry(*provider).or_default() += units(amount),
+            Event::Slashed { provider, amount, .. } => *self.bond.entry(*provider).or_default() -= units(amount),
+            Event::OrderSubmitted { client, fee, .. } => *self.free.entry(*client).or_default() -= units(fee),
+            Event::Paid { to, amount, .. } => *self.free.entry(*to).or_default() += units(amount),
+            _ => {}
+        }
+    }
+}
+
+fn name(lie: bool, who: u8) -> String {
+    if lie { format!("lie of {who}") } else { "truth".into() }
+}
+
+struct Life {
+    net: Net,
+    orders: Vec<OrderId>,
+}
+
+impl Life {
+    fn order(&self, index: usize) -> Option<OrderId> {
+        // The newest orders are the interesting ones.
+        self.orders.len().checked_sub(1 + index).map(|at| self.orders[at])
+    }
+
+    fn attempt(&mut self, attempt: &Attempt) -> Option<(Address, Call)> {
+        let net = &self.net;
+        Some(match attempt {
+            Attempt::Submit { agreements, chosen, seed } => {
+                let mut submit = net.submit("4");
+                submit.agreements = *agreements;
+                submit.seed = seed.then_some(7);
+                submit.lane = chosen.map_or(Lane::Open, |who| Lane::Chosen { provider: provider(who) });
+                (CLIENT, Call::OrderSubmit(submit))
+            }
+            Attempt::Commit { order, who, lie } => {
+                (provider(*who), net.commit_call(self.order(*order)?, provider(*who), &name(*lie, *who)))
+            }
+            Attempt::Reveal { order, who, lie } => {
+                (provider(*who), net.reveal_call(self.order(*order)?, provider(*who), &name(*lie, *who)))
+            }
+            Attempt::Accept { order, who } => (provider(*who), Call::OrderAccept { order: self.order(*order)? }),
+            Attempt::Complete { order, who, lie } => {
+                let output = output(&name(*lie, *who));
+                (provider(*who), Call::OrderComplete { order: self.order(*order)?, output, output_size: 7 })
+            }
+            Attempt::Agree { order, who, lie } => {
+                let output = output(&name(*lie, *who));
+                (provider(*who), Call::Agree { order: self.order(*order)?, output })
+            }
+            Attempt::Contest { order, who } => (provider(*who), Call::Contest { order: self.order(*order)? }),
+            Attempt::Vote { order, who, refute } => {
+                (provider(*who), Call::Vote { order: self.order(*order)?, refute: *refute })
+            }
+            Attempt::Cancel { order } => (CLIENT, Call::OrderCancel { order: self.order(*order)? }),
+            Attempt::Bond { who, tenths: n } => (provider(*who), Call::Bond { amount: tenths(*n) }),
+            Attempt::Unbond { who, tenths: n } => (provider(*who), Call::Unbond { amount: tenths(*n) }),
+            Attempt::Transfer { from, to, tenths: n } => {
+                (provider(*from), Call::Transfer { to: provider(*to), amount: tenths(*n) })
+            }
+            Attempt::Support { who, none } => {
+                let models = if *none { vec![] } else { vec![net.model] };
+                (provider(*who), Call::ModelSupport { models, endpoint: "http://127.0.0.1:1".into() })
+            }
+            Attempt::Wait { .. } => return None,
+        })
+    }
+}
+
+fn small_windows() -> Params {
+    Params { due_items_max: 2, order_retention_ms: 600_000, ..params() }
+}
+
+fn balances(net: &Net) -> (BTreeMap<Address, i128>, BTreeMap<Address, i128>) {
+    let units = |amount: Amount| i128::try_from(amount.0).unwrap();
+    let who = (1..=PROVIDERS).map(provider).chain([CLIENT, OWNER, PAYEE]);
+    let free = who.map(|address| (address, units(net.free(address)))).collect();
+    let bond = (1..=PROVIDERS).map(|n| (provider(n), units(net.bond(provider(n))))).collect();
+    (free, bond)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    /// E-3, T-1 … T-10, T-17, V-1: whatever happens, nothing is made or lost, and every order ends.
+    #[test]
+    fn whatever_happens_money_is_conserved_and_every_order_ends(
+        blocks in proptest::collection::vec(proptest::collection::vec(attempt(), 1..4), 1..60)
+    ) {
+        let mut life = Life { net: Net::with(PROVIDERS, "900", small_windows()), orders: Vec::new() };
+        let (free, bond) = balances(&life.net);
+        let mut naive = Naive { free, bond };
+        let issued = query::supply(&life.net.state).issued;
+        life.net.events.clear();
+        for attempts in &blocks {
+            let wait_ms = attempts.iter().map(|a| if let Attempt::Wait { ms } = a { *ms } else { 0 }).sum::<u64>();
+            let calls: Vec<_> = attempts.iter().filter_map(|a| life.attempt(a)).collect();
+            // Checks every invariant after every block.
+            let output = life.net.block_after(wait_ms.max(100), calls);
+            life.orders.extend(output.receipts.iter().filter_map(|receipt| receipt.order));
+        }
+        // Everything that is under way ends by itself, two due items a block.
+        for _ in 0..400 {
+            life.net.wait(2_000);
+        }
+        for id in &life.orders {
+            if let Some(order) = query::order(&life.net.state, id) {
+                prop_assert!(order.state.is_final(), "{:?}", order.state);
+                prop_assert!(order.state != OrderState::Claimed || order.claimed_by.is_some());
+            }
+        }
+        life.net.events.iter().for_each(|event| naive.apply(event));
+        let (free, bond) = balances(&life.net);
+        let supply = query::supply(&life.net.state);
+        for (address, free) in &free {
+            prop_assert_eq!(naive.free[address], *free, "free of {}", address);
+        }
+        prop_assert_eq!(&naive.bond, &bond);
+        for (address, place) in [(TREASURY, supply.treasury), (COORDINATORS, supply.coordinators)] {
+            prop_assert_eq!(naive.free.get(&address).copied().unwrap_or(0), i128::try_from(place.0).unwrap());
+        }
+        prop_assert_eq!(supply.issued, issued);
+        prop_assert_eq!(supply.escrowed, Amount::ZERO);
+    }
+}
+
+#[test]
+fn the_random_lives_use_a_model_that_can_be_verified() {
+    // If the world changed so that all attempts fail, the property would hold for nothing.
+    let mut net = Net::with(PROVIDERS, "900", small_windows());
+    let id = net.open_order();
+    net.solve(id, provider(1), "truth");
+    net.wait(9_000);
+    assert_eq!(net.get(&id).state, OrderState::Claimed);
+    assert_eq!(query::model(&net.state, &net.model).unwrap().verification, Verification::Exact);
+    let paid = |kind| net.events.iter().any(|e| matches!(e, Event::Paid { kind: k, .. } if *k == kind));
+    assert!(paid(PaymentKind::ProviderFee) && paid(PaymentKind::TreasuryFee));
+}

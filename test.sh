@@ -1,0 +1,15 @@
+#!/bin/sh
+# Sets up what the tests need, below target/, and runs them all.
+set -eu
+cd "$(dirname "$0")"
+
+command -v cargo-nextest >/dev/null || cargo install --locked cargo-nextest
+cargo nextest run --release --workspace
+
+# The binary that users run, and the official client against it.
+cargo build --release
+if [ ! -x target/e2e/bin/pytest ]; then
+    python3 -m venv target/e2e
+    target/e2e/bin/pip install --quiet --disable-pip-version-check -r tests/e2e/requirements.txt
+fi
+target/e2e/bin/python -m pytest -q tests/e2e "$@"
