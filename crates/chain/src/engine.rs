@@ -42,7 +42,7 @@ use commonware_cryptography::{
     certificate::{ConstantProvider, Verifier as _},
 };
 use commonware_glue::stateful::{
-    Config as StatefulConfig, Mailbox as StatefulMailbox, Stateful, SyncPlan,
+    Config as StatefulConfig, Stateful, SyncPlan,
     db::{ManagedDb as _, SyncEngineConfig},
 };
 use commonware_p2p::{Blocker, Provider, Receiver, Sender, max_message_size};
@@ -279,6 +279,13 @@ where
     );
     let deferred =
         Deferred::new(context.child("application"), stateful_mailbox.clone(), marshal_mailbox.clone(), epocher);
+    // Asked for before anything runs, so that it comes first in the mailbox: execution waits for the
+    // state to be loaded, and a block that came before would wait for ever.
+    let mut databases = Box::pin({
+        let mailbox = stateful_mailbox.clone();
+        async move { mailbox.subscribe_databases().await }
+    });
+    assert!(futures::poll!(&mut databases).is_pending(), "nothing runs yet");
     marshal.start(stateful_mailbox.clone(), buffer, resolver);
     stateful.start();
 
@@ -288,7 +295,7 @@ where
     context.child("service").spawn({
         let genesis = genesis.clone();
         move |context| async move {
-            let databases = load(&stateful_mailbox, &service, genesis_state, &genesis).await;
+            let databases = load(databases.await, &service, genesis_state, &genesis).await;
             service.run(context, databases, service_requests).await;
         }
     });
@@ -343,7 +350,7 @@ where
 /// Nothing can change the database meanwhile: a block is executed before it is applied, and
 /// execution waits until this is done.
 async fn load<E>(
-    stateful: &StatefulMailbox<E, Chain>,
+    databases: Databases<E>,
     service: &Service,
     genesis_state: BTreeMap<Vec<u8>, Vec<u8>>,
     genesis: &Block,
@@ -351,7 +358,6 @@ async fn load<E>(
 where
     E: Clock + Spawner + Storage + Metrics,
 {
-    let databases = stateful.subscribe_databases().await;
     let database = databases.read().await;
     let (state, root) = if database.ops_root().0 == genesis.header.ops_root {
         (genesis_state, genesis.header.state_root)

@@ -17,10 +17,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("provider", &["sdk", "types", "content", "runtime"]),
     ("gateway", &["sdk", "types", "content", "runtime"]),
     ("testkit", &["node", "chain", "provider", "gateway", "sdk", "types", "content", "runtime", "ledger"]),
-    (
-        "althing",
-        &["node", "chain", "provider", "gateway", "sdk", "types", "content", "runtime", "ledger"],
-    ),
+    ("althing", &["node", "chain", "provider", "gateway", "sdk", "types", "content", "runtime", "ledger"]),
 ];
 
 fn root() -> PathBuf {
@@ -53,7 +50,8 @@ fn dependencies() -> BTreeMap<String, Vec<(String, String)>> {
 fn dependencies_point_in_one_direction() {
     let allowed: BTreeMap<_, _> = ALLOWED.iter().copied().collect();
     for (package, dependencies) in dependencies() {
-        let allowed = allowed.get(package.as_str()).unwrap_or_else(|| panic!("{package} has no place in the house yet"));
+        let allowed =
+            allowed.get(package.as_str()).unwrap_or_else(|| panic!("{package} has no place in the house yet"));
         for (dependency, kind) in dependencies {
             if let Some(ours) = dependency.strip_prefix("althing-") {
                 assert!(kind == "dev" || allowed.contains(&ours), "{package} must not depend on {ours}");
@@ -84,9 +82,18 @@ fn the_ledger_has_no_clock_no_chance_no_floats_and_no_tasks() {
             let text = code(&path);
             let lines = text.lines().map(|line| line.split("//").next().unwrap());
             for (number, line) in lines.enumerate() {
-                for banned in
-                    ["async ", "HashMap", "HashSet", "SystemTime", "Instant", "thread_rng", "rand::", "f32", "f64", ".unwrap()"]
-                {
+                for banned in [
+                    "async ",
+                    "HashMap",
+                    "HashSet",
+                    "SystemTime",
+                    "Instant",
+                    "thread_rng",
+                    "rand::",
+                    "f32",
+                    "f64",
+                    ".unwrap()",
+                ] {
                     // Signature batches are checked with random weights that the caller brings.
                     let by_caller = banned == "rand::" && line.contains("rand_core");
                     assert!(by_caller || !line.contains(banned), "{}:{}: {banned}", path.display(), number + 1);

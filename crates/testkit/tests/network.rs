@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 fn seeds() -> Vec<u64> {
     match std::env::var("ALTHING_SEED") {
         Ok(seed) => vec![seed.parse().unwrap()],
-        Err(_) => vec![1, 2],
+        Err(_) => vec![1, 2, 15],
     }
 }
 
@@ -129,6 +129,10 @@ async fn orders_and_a_contest(mut running: Running) -> Hash {
 /// E-3, T-3, T-7, T-8, V-1, M-5
 #[test]
 fn four_coordinators_with_lossy_links_and_a_crash_keep_one_ledger_through_orders_and_a_contest() {
+    // With ALTHING_LOG the parts say what they do.
+    if let Ok(filter) = tracing_subscriber::EnvFilter::try_from_env("ALTHING_LOG") {
+        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).init();
+    }
     let run = |seed| {
         println!("ALTHING_SEED={seed}");
         let links = LinkQuality { latency_ms: 30, jitter_ms: 15, delivered: 0.92 };
