@@ -58,6 +58,7 @@ fn what_a_crash_leaves_is_never_a_block_and_is_removed_once_old() {
         let path = tmp.join(name);
         fs::write(&path, b"whole bl").expect("write");
         let file = File::options().append(true).open(&path).expect("open");
+        #[allow(clippy::disallowed_methods)] // the file system's time
         file.set_modified(SystemTime::now() - age).expect("set time");
     }
     assert!(!store.has(&cid).expect("has"));
