@@ -13,6 +13,9 @@ pub struct Cli {
     /// Say more on stderr. ALTHING_LOG takes the usual filters, such as `debug`.
     #[arg(long, short, global = true)]
     pub verbose: bool,
+    /// Print data as JSON.
+    #[arg(long, global = true)]
+    pub json: bool,
     #[command(subcommand)]
     pub command: Command,
 }
@@ -63,9 +66,6 @@ pub struct DevArgs {
     /// End after the answer instead of serving on.
     #[arg(long)]
     pub exit: bool,
-    /// Print the answer as one JSON object.
-    #[arg(long)]
-    pub json: bool,
     /// Keep the network here and continue it at the next start. A new temporary directory if absent.
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
@@ -113,8 +113,6 @@ pub struct InitArgs {
     /// providers, +60 the gateway.
     #[arg(long, default_value_t = 7700)]
     pub port_base: u16,
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// Which node to ask.
@@ -123,9 +121,6 @@ pub struct NodeUrl {
     /// Base URL of a node's API.
     #[arg(long, env = "ALTHING_NODE", default_value = "http://127.0.0.1:8701")]
     pub node: String,
-    /// Print JSON.
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// Who signs.
@@ -216,9 +211,6 @@ pub struct AskArgs {
     /// A sampling seed, for an answer that can be had again.
     #[arg(long)]
     pub seed: Option<u64>,
-    /// Print the whole completion as JSON.
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// What a session key may do.
@@ -409,8 +401,6 @@ pub struct VerifyArgs {
     /// Directory of the model's package, for --rerun with a model that is not shipped.
     #[arg(long, value_name = "DIR")]
     pub package: Option<PathBuf>,
-    #[arg(long)]
-    pub json: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -421,7 +411,5 @@ pub enum BenchCommand {
         /// Orders of each measurement.
         #[arg(long, default_value_t = 2_000)]
         orders: u32,
-        #[arg(long)]
-        json: bool,
     },
 }

@@ -34,27 +34,28 @@ const DAY_MS: u64 = 86_400_000;
 /// # Errors
 /// What a person can act on.
 pub async fn run(cli: Cli) -> Result<()> {
+    let json = cli.json;
     match cli.command {
-        Command::Dev(args) => dev::run(args).await,
-        Command::Init(args) => init(args),
-        Command::Node(args) => node(args).await,
-        Command::Provider(args) => provider(args).await,
-        Command::Gateway(args) => gateway(args).await,
-        Command::Ask(args) => ask(args).await,
-        Command::Key(command) => key(command).await,
-        Command::Account(command) => account(command).await,
-        Command::Transfer(args) => transfer(args).await,
-        Command::Model(command) => model(command).await,
-        Command::Order(command) => order(command).await,
-        Command::Dispute(command) => dispute(command).await,
-        Command::Verify(args) => verify(args),
-        Command::Bench(BenchCommand::Ledger { orders, json }) => bench::ledger(orders, json).await,
+        Command::Dev(args) => dev::run(args, json).await,
+        Command::Init(args) => init(args, json),
+        Command::Node(args) => node(args, json).await,
+        Command::Provider(args) => provider(args, json).await,
+        Command::Gateway(args) => gateway(args, json).await,
+        Command::Ask(args) => ask(args, json).await,
+        Command::Key(command) => key(command, json).await,
+        Command::Account(command) => account(command, json).await,
+        Command::Transfer(args) => transfer(args, json).await,
+        Command::Model(command) => model(command, json).await,
+        Command::Order(command) => order(command, json).await,
+        Command::Dispute(command) => dispute(command, json).await,
+        Command::Verify(args) => verify(args, json),
+        Command::Bench(BenchCommand::Ledger { orders }) => bench::ledger(orders, json).await,
     }
 }
 
 // ---- networks and roles ----
 
-fn init(args: InitArgs) -> Result<()> {
+fn init(args: InitArgs, json: bool) -> Result<()> {
     let params = dev::params(args.profile.as_deref(), args.dev_windows)?;
     let home = Home(args.dir);
     let genesis = home.init(&Plan {
@@ -65,7 +66,7 @@ fn init(args: InitArgs) -> Result<()> {
         port_base: args.port_base,
     })?;
     let dir = home.0.display();
-    if args.json {
+    if json {
         return output::json(&serde_json::json!({
             "directory": home.0, "chain": genesis.chain_id(), "network": genesis.network,
             "network_key": genesis.coordinators, "coordinators": args.coordinators, "providers": args.providers,
@@ -87,15 +88,18 @@ fn init(args: InitArgs) -> Result<()> {
     Ok(())
 }
 
-async fn node(args: NodeArgs) -> Result<()> {
+async fn node(args: NodeArgs, json: bool) -> Result<()> {
     if let Some(NodeCommand::Status { height, node }) = args.command {
-        return node_status(height, node).await;
+        return node_status(height, node, json).await;
     }
     let directory = args.home.context("--home says which coordinator to run")?;
     let home = CoordinatorHome::read(&directory)?;
     let api = bind(home.settings.api).await?;
     let (listen, chain) = (home.settings.listen, home.genesis.chain_id());
     let node = roles::start_node(home, api, args.threads).await?;
+    if json {
+        output::json(&serde_json::json!({"chain": chain, "api": format!("http://{}", node.api), "listen": listen}))?;
+    }
     eprintln!("coordinator of chain {chain}: API at http://{}, others reach it at {listen}", node.api);
     until_signal().await;
     node.stop().await;
@@ -111,11 +115,11 @@ async fn until_signal() {
     let _ = tokio::signal::ctrl_c().await;
 }
 
-async fn node_status(height: Option<u64>, node: NodeUrl) -> Result<()> {
+async fn node_status(height: Option<u64>, node: NodeUrl, json: bool) -> Result<()> {
     let client = connect(&node.node).await?;
     if let Some(height) = height {
         let block = client.block(height).await?;
-        if node.json {
+        if json {
             return output::json(&block);
         }
         println!("{}", block.state_root);
@@ -123,7 +127,7 @@ async fn node_status(height: Option<u64>, node: NodeUrl) -> Result<()> {
         return Ok(());
     }
     let status: Status = client.status().await?;
-    if node.json {
+    if json {
         return output::json(&status);
     }
     println!("network       {}", status.network);
@@ -147,18 +151,21 @@ async fn wait_for_node(base: &str) -> Result<Arc<dyn LedgerClient>> {
     Ok(client)
 }
 
-async fn provider(args: ProviderArgs) -> Result<()> {
+async fn provider(args: ProviderArgs, json: bool) -> Result<()> {
     let settings = roles::provider_settings(&args.home)?;
     let client = wait_for_node(&settings.node).await?;
     let listener = bind(settings.listen).await?;
     let models = settings.models.join(", ");
     let running = roles::start_provider(&args.home, settings, client, listener, None).await?;
+    if json {
+        output::json(&running.provider.status())?;
+    }
     eprintln!("provider {} serves {models} at http://{}", running.provider.status().account, running.endpoint);
     until_signal().await;
     Ok(())
 }
 
-async fn gateway(args: GatewayArgs) -> Result<()> {
+async fn gateway(args: GatewayArgs, json: bool) -> Result<()> {
     let settings = roles::gateway_settings(&args.home)?;
     let client = wait_for_node(&settings.node).await?;
     let listener = bind(settings.listen).await?;
@@ -170,6 +177,9 @@ async fn gateway(args: GatewayArgs) -> Result<()> {
         None => roles::Engines::new(),
     };
     let running = roles::start_gateway(&args.home, settings, client, listener, engines).await?;
+    if json {
+        output::json(&serde_json::json!({"api": format!("http://{}/v1", running.api)}))?;
+    }
     eprintln!(
         "the OpenAI-compatible API is at http://{}/v1; API keys are in {}",
         running.api,
@@ -179,14 +189,23 @@ async fn gateway(args: GatewayArgs) -> Result<()> {
     Ok(())
 }
 
+/// Prints one value: bare, or as a JSON object.
+fn print_named(name: &str, value: &str, json: bool) -> Result<()> {
+    if json {
+        return output::json(&serde_json::json!({ name: value }));
+    }
+    println!("{value}");
+    Ok(())
+}
+
 // ---- asking ----
 
-async fn ask(args: AskArgs) -> Result<()> {
+async fn ask(args: AskArgs, json: bool) -> Result<()> {
     if args.model.ends_with(":open") {
         eprintln!("note: question and answer become public in the open lane");
     }
     let mut body = serde_json::json!({
-        "model": args.model, "messages": [{"role": "user", "content": args.question}], "stream": !args.json,
+        "model": args.model, "messages": [{"role": "user", "content": args.question}], "stream": !json,
     });
     if let Some(wait) = args.wait {
         body["wait"] = serde_json::to_value(Level::from(wait))?;
@@ -204,7 +223,7 @@ async fn ask(args: AskArgs) -> Result<()> {
         let error: serde_json::Value = response.json().await.unwrap_or_default();
         bail!("{}", error["error"]["message"].as_str().unwrap_or("the gateway gave no reason"));
     }
-    if args.json {
+    if json {
         let completion: serde_json::Value = response.json().await?;
         bar.finish_and_clear();
         return output::json(&completion);
@@ -243,7 +262,7 @@ async fn ask(args: AskArgs) -> Result<()> {
 // ---- calls ----
 
 /// Signs and sends a call, and says what came of it.
-async fn send(wallet: &Wallet, call: impl FnOnce(Address) -> Call) -> Result<Included> {
+async fn send(wallet: &Wallet, json: bool, call: impl FnOnce(Address) -> Call) -> Result<Included> {
     let signer = Arc::new(WalletSigner::read(&wallet.wallet)?);
     let client = connect(&wallet.node.node).await?;
     let chain = client.status().await?.chain;
@@ -254,7 +273,7 @@ async fn send(wallet: &Wallet, call: impl FnOnce(Address) -> Call) -> Result<Inc
     let included = sender.send(call).await;
     bar.finish_and_clear();
     let included = included?;
-    if wallet.node.json {
+    if json {
         output::json(&included)?;
     } else {
         eprintln!("done in block {}: transaction {}", included.height, included.receipt.id);
@@ -262,54 +281,58 @@ async fn send(wallet: &Wallet, call: impl FnOnce(Address) -> Call) -> Result<Inc
     Ok(included)
 }
 
-async fn transfer(args: TransferArgs) -> Result<()> {
+async fn transfer(args: TransferArgs, json: bool) -> Result<()> {
     let TransferArgs { to, amount, wallet } = args;
-    send(&wallet, |_| Call::Transfer { to, amount }).await.map(drop)
+    send(&wallet, json, |_| Call::Transfer { to, amount }).await.map(drop)
 }
 
 fn until_ms(days: u64) -> u64 {
     SystemClock.now_ms().saturating_add(days.saturating_mul(DAY_MS))
 }
 
-async fn key(command: KeyCommand) -> Result<()> {
+async fn key(command: KeyCommand, json: bool) -> Result<()> {
     match command {
         KeyCommand::New { file } => {
             let wallet = WalletSigner::random();
             wallet.write(&file)?;
+            if json {
+                return output::json(&serde_json::json!({"address": wallet.account(), "file": file}));
+            }
             println!("{}", wallet.account());
             eprintln!("the secret key is in {}: whoever has the file has the account", file.display());
             Ok(())
         }
-        KeyCommand::Show { file } => {
-            println!("{}", WalletSigner::read(&file)?.account());
-            Ok(())
-        }
+        KeyCommand::Show { file } => print_named("address", &WalletSigner::read(&file)?.account().to_string(), json),
         KeyCommand::Create { home, spend_limit, days, wallet } => {
             let session = SessionKeyPair::random();
             let account = WalletSigner::read(&wallet.wallet)?.account();
             let key = session.public();
             let expires_at_ms = until_ms(days);
-            send(&wallet, |_| Call::SessionKeyAdd { key, scope: Scope::Client, spend_limit, expires_at_ms }).await?;
+            send(&wallet, false, |_| Call::SessionKeyAdd { key, scope: Scope::Client, spend_limit, expires_at_ms })
+                .await?;
             let api_key = ApiKeys::random_text();
             let entry = ApiKey { api_key: api_key.clone(), account, session_key: Hash(session.secret()) };
             ApiKeys::add(&home.join("api-keys.json"), entry)?;
+            if json {
+                return output::json(&serde_json::json!({"api_key": api_key, "account": account, "session_key": key}));
+            }
             println!("{api_key}");
             eprintln!("it spends at most {spend_limit} ALTH of {account}; restart the gateway to use it");
             Ok(())
         }
         KeyCommand::Add { key, scope, spend_limit, days, wallet } => {
             let (scope, expires_at_ms) = (scope.into(), until_ms(days));
-            send(&wallet, |_| Call::SessionKeyAdd { key, scope, spend_limit, expires_at_ms }).await.map(drop)
+            send(&wallet, json, |_| Call::SessionKeyAdd { key, scope, spend_limit, expires_at_ms }).await.map(drop)
         }
-        KeyCommand::Revoke { key, wallet } => send(&wallet, |_| Call::SessionKeyRevoke { key }).await.map(drop),
+        KeyCommand::Revoke { key, wallet } => send(&wallet, json, |_| Call::SessionKeyRevoke { key }).await.map(drop),
     }
 }
 
-async fn account(command: AccountCommand) -> Result<()> {
+async fn account(command: AccountCommand, json: bool) -> Result<()> {
     match command {
         AccountCommand::Show { address, node } => {
             let view = connect(&node.node).await?.account(address).await?;
-            if node.json {
+            if json {
                 return output::json(&view);
             }
             println!("free       {} ALTH", view.account.free);
@@ -318,8 +341,8 @@ async fn account(command: AccountCommand) -> Result<()> {
             println!("nonce      {}", view.account.nonce);
             Ok(())
         }
-        AccountCommand::Bond { amount, wallet } => send(&wallet, |_| Call::Bond { amount }).await.map(drop),
-        AccountCommand::Unbond { amount, wallet } => send(&wallet, |_| Call::Unbond { amount }).await.map(drop),
+        AccountCommand::Bond { amount, wallet } => send(&wallet, json, |_| Call::Bond { amount }).await.map(drop),
+        AccountCommand::Unbond { amount, wallet } => send(&wallet, json, |_| Call::Unbond { amount }).await.map(drop),
     }
 }
 
@@ -340,11 +363,11 @@ fn read_package(directory: &Path) -> Result<Package> {
     Ok(package)
 }
 
-async fn model(command: ModelCommand) -> Result<()> {
+async fn model(command: ModelCommand, json: bool) -> Result<()> {
     match command {
         ModelCommand::List { node } => {
             let models = connect(&node.node).await?.models().await?;
-            if node.json {
+            if json {
                 return output::json(&models);
             }
             let rows: Vec<_> = models
@@ -372,7 +395,7 @@ async fn model(command: ModelCommand) -> Result<()> {
                 "none" => Verification::None,
                 other => bail!("model.toml says verification = {other:?}; `exact` and `none` are known"),
             };
-            send(&wallet, |account| Call::ModelRegister {
+            send(&wallet, json, |account| Call::ModelRegister {
                 name,
                 package: package.cid,
                 fee,
@@ -382,16 +405,12 @@ async fn model(command: ModelCommand) -> Result<()> {
             .await
             .map(drop)
         }
-        ModelCommand::Cid { package } => {
-            println!("{}", read_package(&package)?.cid);
-            Ok(())
-        }
+        ModelCommand::Cid { package } => print_named("cid", &read_package(&package)?.cid.to_string(), json),
         ModelCommand::Import { package, home } => {
             let package = read_package(&package)?;
             let store = BlobStore::open(home.join("content"))?;
             let files = package.files().iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()));
-            println!("{}", put_tree(&store, Profile::V1_2025, files)?.cid);
-            Ok(())
+            print_named("cid", &put_tree(&store, Profile::V1_2025, files)?.cid.to_string(), json)
         }
     }
 }
@@ -408,12 +427,12 @@ fn state(order: &Order) -> String {
     }
 }
 
-async fn order(command: OrderCommand) -> Result<()> {
+async fn order(command: OrderCommand, json: bool) -> Result<()> {
     match command {
         OrderCommand::List { open, node } => {
             let filter = if open { OrderFilter::Open } else { OrderFilter::All };
             let orders = connect(&node.node).await?.orders(filter).await?;
-            if node.json {
+            if json {
                 return output::json(&orders);
             }
             let row = |order: &Order| {
@@ -434,15 +453,15 @@ async fn order(command: OrderCommand) -> Result<()> {
             Ok(())
         }
         OrderCommand::Show { order, node } => output::json(&connect(&node.node).await?.order(order).await?),
-        OrderCommand::Cancel { order, wallet } => send(&wallet, |_| Call::OrderCancel { order }).await.map(drop),
+        OrderCommand::Cancel { order, wallet } => send(&wallet, json, |_| Call::OrderCancel { order }).await.map(drop),
     }
 }
 
-async fn dispute(command: DisputeCommand) -> Result<()> {
+async fn dispute(command: DisputeCommand, json: bool) -> Result<()> {
     match command {
         DisputeCommand::List { node } => {
             let cases = connect(&node.node).await?.cases().await?;
-            if node.json {
+            if json {
                 return output::json(&cases);
             }
             let rows: Vec<_> = cases
@@ -462,13 +481,13 @@ async fn dispute(command: DisputeCommand) -> Result<()> {
             Ok(())
         }
         DisputeCommand::Show { order, node } => output::json(&connect(&node.node).await?.case(order).await?),
-        DisputeCommand::Open { order, wallet } => send(&wallet, |_| Call::Contest { order }).await.map(drop),
+        DisputeCommand::Open { order, wallet } => send(&wallet, json, |_| Call::Contest { order }).await.map(drop),
     }
 }
 
 // ---- receipts ----
 
-fn verify(args: VerifyArgs) -> Result<()> {
+fn verify(args: VerifyArgs, json: bool) -> Result<()> {
     let bytes = std::fs::read(&args.receipt).with_context(|| format!("cannot read {}", args.receipt.display()))?;
     let read = receipt::read(&bytes)?;
     let (network_key, trusted) = match &args.network_key {
@@ -499,7 +518,7 @@ fn verify(args: VerifyArgs) -> Result<()> {
         }
         rerun = Some(true);
     }
-    if args.json {
+    if json {
         return output::json(&serde_json::json!({
             "valid": true, "network_key_trusted": trusted, "network_key": network_key, "height": checked.height,
             "time_ms": checked.time_ms, "state_root": Hash(checked.state_root), "order": checked.order.id,

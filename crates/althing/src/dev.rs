@@ -89,7 +89,7 @@ pub fn params(profile: Option<&Path>, dev: bool) -> Result<althing_types::Params
 ///
 /// # Errors
 /// What a person can act on.
-pub async fn run(args: DevArgs) -> Result<()> {
+pub async fn run(args: DevArgs, json: bool) -> Result<()> {
     if args.exit && args.ask.is_none() {
         bail!("--exit ends after the answer: say what to --ask");
     }
@@ -109,13 +109,13 @@ pub async fn run(args: DevArgs) -> Result<()> {
     }
     if let Some(question) = &args.ask {
         let (answer, refuted) = ask(&network, question).await?;
-        tell(&answer, refuted, args.json, begun.elapsed())?;
+        tell(&answer, refuted, json, begun.elapsed())?;
     }
     if args.exit {
         stop(network).await;
         return Ok(());
     }
-    if !args.json {
+    if !json {
         snippets(&network, &gateway);
     }
     wait_for_signal().await;

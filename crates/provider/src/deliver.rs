@@ -93,9 +93,14 @@ impl Provider {
         let done = self.result(&id);
         match order.state {
             OrderState::Submitted => {
+                if !self.delivering.lock().insert(id) {
+                    return Err(DeliverError::Busy);
+                }
                 // The input first: an accepted order must survive a restart.
-                self.content_private.put(&request.input).await?;
-                self.delivering.lock().insert(id);
+                if let Err(error) = self.content_private.put(&request.input).await {
+                    self.delivering.lock().remove(&id);
+                    return Err(error.into());
+                }
                 if let Err(error) = self.send(Call::OrderAccept { order: id }).await {
                     self.delivering.lock().remove(&id);
                     return Err(error.into());
