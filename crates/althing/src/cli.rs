@@ -106,7 +106,7 @@ pub struct InitArgs {
     /// Parameters of the ledger, a TOML file.
     #[arg(long, value_name = "FILE")]
     pub profile: Option<PathBuf>,
-    /// Use the profile's [dev] windows of seconds.
+    /// Use the windows of seconds that the profile has for dev networks.
     #[arg(long)]
     pub dev_windows: bool,
     /// First of the loopback ports in the settings: coordinators, from +20 their APIs, from +40
