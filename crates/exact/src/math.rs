@@ -86,7 +86,7 @@ pub fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
     }
 }
 
-/// Σ a[i] · b[i] in order, multiply then add.
+/// `Σ a[i] · b[i]` in order, multiply then add.
 #[inline]
 pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut sum = 0.0f32;
