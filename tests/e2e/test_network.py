@@ -72,6 +72,7 @@ def test_the_command_line_does_what_it_says(tmp_path):
         assert network.json("model", "list")[0]["name"] == "tiny-stories"
         other = network.althing("key", "new", tmp_path / "other.key").stdout.strip()
         assert network.althing("key", "show", tmp_path / "other.key").stdout.strip() == other
+        assert network.json("key", "show", tmp_path / "other.key") == {"address": other}
         network.althing("transfer", other, "12.5")
         assert network.json("account", "show", other)["free"] == str(125 * 10**17)
         network.althing("account", "bond", "2", "--wallet", tmp_path / "other.key")

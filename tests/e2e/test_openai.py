@@ -58,15 +58,23 @@ def test_a_stream_begins_while_the_model_still_runs(network):
 
 
 def test_the_first_chunk_arrives_before_the_provider_has_finished(network):
-    """At the first piece of text the order is accepted and not solved."""
+    """At the first piece of text the order is accepted and not solved. The model takes a few
+    hundredths of a second, so on a busy machine the look at the order can come too late: one of a
+    few streams is enough, since no look at an order can come too early."""
     states = []
-    stream = network.client().chat.completions.with_raw_response.create(model="tiny-stories", messages=ASK, stream=True)
-    order = stream.headers["x-althing-order"]
-    for chunk in stream.parse():
-        if chunk.choices and chunk.choices[0].delta.content and not states:
-            with urllib.request.urlopen(f"{network.node}/v1/orders/{order}") as response:
-                states.append(json.load(response)["state"]["state"])
-    assert states == ["accepted"]
+    for _ in range(10):
+        create = network.client().chat.completions.with_raw_response.create
+        stream = create(model="tiny-stories", messages=ASK, stream=True)
+        order = stream.headers["x-althing-order"]
+        seen = None
+        for chunk in stream.parse():
+            if chunk.choices and chunk.choices[0].delta.content and not seen:
+                with urllib.request.urlopen(f"{network.node}/v1/orders/{order}") as response:
+                    seen = json.load(response)["state"]["state"]
+        states.append(seen)
+        if seen == "accepted":
+            return
+    raise AssertionError(states)
 
 
 def test_an_open_stream_is_the_answer_in_one_piece(network):
@@ -139,6 +147,12 @@ def test_who_cannot_pay_is_told_so_and_owes_nothing(network, tmp_path):
 
 def test_receipts_are_checked_offline_and_no_byte_can_change(network, tmp_path):
     """V-2"""
+    chosen = network.client().chat.completions.create(model="tiny-stories", messages=ASK)
+    with urllib.request.urlopen(network.gateway + chosen.model_extra["althing"]["receipt"]) as response:
+        (tmp_path / "chosen.json").write_bytes(response.read())
+    checked = network.json("verify", tmp_path / "chosen.json", "--network-key", network.ready["network_key"], "--rerun")
+    assert checked["rerun_equal"] and checked["provider"] == chosen.model_extra["althing"]["provider"]
+
     completion = network.client().chat.completions.create(model="tiny-stories:open", messages=ASK)
     path = completion.model_extra["althing"]["receipt"]
     with urllib.request.urlopen(network.gateway + path) as response:

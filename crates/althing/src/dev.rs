@@ -165,6 +165,12 @@ async fn start(args: &DevArgs, progress: &indicatif::ProgressBar) -> Result<Netw
         })?;
     }
     let genesis = home.genesis()?;
+    for (kind, asked, default) in [("coordinators", args.coordinators, 1), ("providers", args.providers, 4)] {
+        let there = home.count(kind);
+        if there != asked && asked != default {
+            eprintln!("note: the network in {} has {there} {kind}; --{kind} is for new networks", home.0.display());
+        }
+    }
     let windows = &genesis.params;
     eprintln!(
         "windows of this dev network: challenge {} s, voting {} s, unbonding {} s",
