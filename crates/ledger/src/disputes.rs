@@ -71,7 +71,7 @@ pub(crate) fn contest(exec: &mut Exec<'_>, sender: Address, id: OrderId) -> Done
         return Err(LedgerError::AgreedBefore);
     }
     let mut contester = staking::fit_for_work(exec, &sender)?;
-    let weight = staking::weight_since(&contester, standing.time_ms)?;
+    let weight = staking::weight_since(&contester, standing.active_ms)?;
     let reserved = staking::reserve(exec, &mut contester, weight)?;
 
     let mut votes = vec![Vote { provider: sender, refute: true, weight, reserved, inherited: false }];
@@ -129,7 +129,7 @@ pub(crate) fn vote(exec: &mut Exec<'_>, sender: Address, id: OrderId, refute: bo
     let order = orders::order(&exec.state, &id).ok_or(LedgerError::UnknownOrder(id))?;
     let standing = order.solutions.first().ok_or(LedgerError::NoSolution)?;
     let mut voter = staking::fit_for_work(exec, &sender)?;
-    let weight = staking::weight_since(&voter, standing.time_ms)?;
+    let weight = staking::weight_since(&voter, standing.active_ms)?;
     let reserved = staking::reserve(exec, &mut voter, weight)?;
     case.votes.push(Vote { provider: sender, refute, weight, reserved, inherited: false });
     CASES.set(&mut exec.state, &id, &case);

@@ -310,6 +310,7 @@ fn add_solution(
         output_size,
         height: exec.block.height,
         time_ms: exec.now(),
+        active_ms: exec.active_now(),
         weight,
         reserved,
         commitment_index,
@@ -400,7 +401,7 @@ pub(crate) fn agree(exec: &mut Exec<'_>, sender: Address, id: OrderId, output: C
         return Err(LedgerError::TooManyAgreements { max: AGREEMENTS_MAX as u32 });
     }
     let mut provider = staking::fit_for_work(exec, &sender)?;
-    let weight = staking::weight_since(&provider, standing.time_ms)?;
+    let weight = staking::weight_since(&provider, standing.active_ms)?;
     let reserved = staking::reserve(exec, &mut provider, weight)?;
     order.agreements.push(Agreement { provider: sender, height: exec.block.height, weight, reserved });
     store(exec, &order);

@@ -44,12 +44,12 @@ pub fn bond_free(provider: &Provider) -> Amount {
     provider.bond.saturating_sub(provider.reserved)
 }
 
-/// The bond that `provider` had before `time_ms`. (T-7)
-pub fn bond_before(provider: &Provider, time_ms: u64) -> Amount {
-    provider.bond_history.iter().rev().find(|(from_ms, _)| *from_ms < time_ms).map_or(Amount::ZERO, |(_, bond)| *bond)
+/// The bond that `provider` had before a point of active time. (T-7)
+pub fn bond_before(provider: &Provider, active_ms: u64) -> Amount {
+    provider.bond_history.iter().rev().find(|(from_ms, _)| *from_ms < active_ms).map_or(Amount::ZERO, |(_, bond)| *bond)
 }
 
-/// Oldest time that weights may still ask about.
+/// How far back weights may ask, ms of active time.
 fn horizon_ms(exec: &Exec<'_>) -> u64 {
     exec.params.challenge_window_ms + exec.params.voting_period_ms
 }
@@ -58,7 +58,7 @@ fn horizon_ms(exec: &Exec<'_>) -> u64 {
 fn set_bond(exec: &mut Exec<'_>, provider: &mut Provider, bond: Amount) {
     registry::supporter_bond_changed(exec, &provider.models, provider.bond, bond);
     provider.bond = bond;
-    let now = exec.now();
+    let now = exec.active_now();
     let oldest = now.saturating_sub(horizon_ms(exec));
     let history = &mut provider.bond_history;
     if history.last().is_some_and(|(from_ms, _)| *from_ms == now) {
@@ -81,8 +81,9 @@ fn set_bond(exec: &mut Exec<'_>, provider: &mut Provider, bond: Amount) {
 fn check_history(exec: &Exec<'_>, provider: &Provider) -> Done {
     match provider.bond_history.first() {
         Some((oldest_ms, _)) if provider.bond_history.len() >= BOND_HISTORY_MAX / 2 => {
-            let retry_after_ms = oldest_ms + horizon_ms(exec);
-            if retry_after_ms > exec.now() { Err(LedgerError::TooManyBondChanges { retry_after_ms }) } else { Ok(()) }
+            let left_ms = (oldest_ms + horizon_ms(exec)).saturating_sub(exec.active_now());
+            let retry_after_ms = exec.now() + left_ms;
+            if left_ms > 0 { Err(LedgerError::TooManyBondChanges { retry_after_ms }) } else { Ok(()) }
         }
         _ => Ok(()),
     }
@@ -154,7 +155,8 @@ pub(crate) fn fit_for_work(exec: &Exec<'_>, address: &Address) -> Done<Provider>
     Ok(provider)
 }
 
-/// Weight of a claim by a provider that must have been bonded before `before_ms`: the smaller of
+/// Weight of a claim by a provider that must have been bonded before that point of
+/// active time: the smaller of
 /// the bonds then and now, less reservations. (T-7)
 pub(crate) fn weight_since(provider: &Provider, before_ms: u64) -> Done<Amount> {
     let weight = bond_before(provider, before_ms).min(provider.bond).saturating_sub(provider.reserved);

@@ -102,5 +102,5 @@ fn a_scripted_life_gives_the_state_that_it_always_gave() {
     assert_eq!(digest(state), STATE);
     assert_eq!(digest(net.events.iter().map(encode)), EVENTS);
 }
-const STATE: &str = "47567bbedcbd4df7dfa3fb1c0dfe99000555e22d0f77c5e2659394f34f814c0a";
+const STATE: &str = "57946b3c30997808d37689a040bb9e57fc994c2525e9e4683d366ebec418a3bc";
 const EVENTS: &str = "b7cf2ba90f8879f9f1a1293086b87e59028e3edaae9b3850bbea023ec7f1285f";

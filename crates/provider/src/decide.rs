@@ -184,6 +184,7 @@ mod tests {
             output_size: 1,
             height: 1,
             time_ms: 1,
+            active_ms: 1,
             weight: Amount::tokens(10),
             reserved: Amount::tokens(1),
             commitment_index: 0,

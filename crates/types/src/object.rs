@@ -45,7 +45,7 @@ pub struct Provider {
     pub reserved: Amount,
     /// Amounts on their way out. What a claim may still lose is reserved and never leaves. (T-10)
     pub unbonding: Vec<Unbonding>,
-    /// Bond from each of these block times (ms) on, oldest first, for vote weights. (T-7)
+    /// Bond from each of these points of active time (ms) on, oldest first, for vote weights. (T-7)
     pub bond_history: Vec<(u64, Amount)>,
     /// No new work before this time, ms. (T-8)
     pub jailed_until_ms: u64,
@@ -237,6 +237,8 @@ pub struct Solution {
     pub output_size: u64,
     pub height: u64,
     pub time_ms: u64,
+    /// The same in active time: who was bonded before may vote on it. (T-7)
+    pub active_ms: u64,
     /// Free bond when the solution was made: its vote in a dispute weighs at most this. (T-7)
     pub weight: Amount,
     /// Reserved from the bond until the solution settles. (T-9)
