@@ -1,6 +1,6 @@
 """Liars, restarts and the command line, with the real binary."""
 
-import json, urllib.error, urllib.request
+import json, time, urllib.error, urllib.request
 
 from conftest import Network
 
@@ -87,6 +87,15 @@ def test_the_command_line_does_what_it_says(tmp_path):
         assert "bear" in asked.stdout.lower() and "receipt" in asked.stderr
         orders = network.json("order", "list")
         assert len(orders) == 1 and network.althing("order", "list").stdout.startswith("NUMBER")
+        order = network.althing("order", "submit", "tiny-stories", "Tell me a story about a hen").stdout.strip()
+        until = time.monotonic() + 20
+        while not network.json("order", "show", order)["agreements"]:
+            assert time.monotonic() < until, network.json("order", "show", order)
+            time.sleep(0.1)
+        late = network.althing("order", "cancel", order, check=False)
+        assert late.returncode == 1 and "the order is solved" in late.stderr
+        short = network.althing("order", "submit", "tiny-stories", "x", "--within-s", "1", check=False)
+        assert short.returncode == 1 and "the deadline must lie between" in short.stderr
         assert network.json("dispute", "list") == []
         root = network.althing("node", "status", "--height", 2).stdout.strip()
         assert len(root) == 64 and network.json("node", "status", "--height", 2)["state_root"] == root

@@ -358,6 +358,26 @@ pub enum OrderCommand {
         #[command(flatten)]
         node: NodeUrl,
     },
+    /// Open an order in the open lane from your account. Question and answer become public.
+    Submit {
+        /// Name of a model.
+        model: String,
+        question: String,
+        /// What you offer beside the model's own fee, in tokens.
+        #[arg(long, default_value = "0.01")]
+        fee: Amount,
+        /// Agreements by other providers that you ask and pay for.
+        #[arg(long, default_value_t = 1)]
+        agreements: u8,
+        /// Seconds that providers have for it.
+        #[arg(long, default_value_t = 60)]
+        within_s: u64,
+        /// A sampling seed, for an answer that can be had again.
+        #[arg(long)]
+        seed: Option<u64>,
+        #[command(flatten)]
+        wallet: Wallet,
+    },
     /// Close an own order that nobody answered yet.
     Cancel {
         order: OrderId,

@@ -15,14 +15,14 @@ use crate::{
 use althing_content::{BlobStore, Profile, put_tree};
 use althing_gateway::{ApiKey, ApiKeys, Level};
 use althing_node::receipt;
-use althing_runtime::Package;
+use althing_runtime::{ChatInput, Package};
 use althing_sdk::{
     Clock as _, LedgerClient, OrderFilter, Sender, SessionKeyPair, Signer as _, SystemClock, WalletSigner,
 };
 use althing_types::{
-    Address, Call, Hash, Order, OrderState, Verification,
+    Address, Amount, Call, Hash, Input, Lane, Order, OrderState, Verification,
     api::{Included, Status},
-    call::Scope,
+    call::{OrderSubmit, Scope},
 };
 use anyhow::{Context as _, Result, anyhow, bail};
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
@@ -453,6 +453,27 @@ async fn order(command: OrderCommand, json: bool) -> Result<()> {
             Ok(())
         }
         OrderCommand::Show { order, node } => output::json(&connect(&node.node).await?.order(order).await?),
+        OrderCommand::Submit { model, question, fee, agreements, within_s, seed, wallet } => {
+            eprintln!("note: question and answer become public in the open lane");
+            let model = connect(&wallet.node.node).await?.model(&model).await?;
+            let fee = Amount(model.fee.0.saturating_add(fee.0));
+            let call = Call::OrderSubmit(OrderSubmit {
+                model: model.id,
+                input: Input::Inline { bytes: ChatInput::ask(&question).to_bytes() },
+                fee,
+                max_total: fee,
+                lane: Lane::Open,
+                deadline_ms: SystemClock.now_ms().saturating_add(within_s.saturating_mul(1_000)),
+                seed,
+                agreements,
+                parent: None,
+            });
+            let included = send(&wallet, json, |_| call).await?;
+            if let (false, Some(order)) = (json, included.receipt.order) {
+                println!("{order}");
+            }
+            Ok(())
+        }
         OrderCommand::Cancel { order, wallet } => send(&wallet, json, |_| Call::OrderCancel { order }).await.map(drop),
     }
 }
