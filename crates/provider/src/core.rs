@@ -98,7 +98,8 @@ pub struct Provider {
     journal: Arc<dyn Journal>,
     salts: Mutex<StdRng>,
     results: Mutex<BTreeMap<OrderId, RunResult>>,
-    pub(crate) delivering: Mutex<BTreeSet<OrderId>>,
+    /// Orders whose clients are being delivered to; see [`crate::deliver`].
+    pub(crate) delivering: Arc<Mutex<BTreeSet<OrderId>>>,
     status: Mutex<ProviderStatus>,
 }
 
@@ -151,7 +152,7 @@ impl Provider {
             journal: parts.journal,
             salts: Mutex::new(StdRng::from_seed(config.salt_seed)),
             results: Mutex::default(),
-            delivering: Mutex::default(),
+            delivering: Arc::default(),
             status: Mutex::new(status),
             config,
         }

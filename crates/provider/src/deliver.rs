@@ -8,6 +8,8 @@ use althing_sdk::{
     order_until,
 };
 use althing_types::{Call, Lane, LedgerError, Order, OrderId, OrderState};
+use parking_lot::Mutex;
+use std::{collections::BTreeSet, sync::Arc};
 use tokio::sync::mpsc;
 
 /// How long an order may take to appear and to get its seed, ms.
@@ -55,14 +57,31 @@ pub struct Delivery {
     input: Vec<u8>,
     /// The answer, if it was made before.
     done: Option<RunResult>,
+    /// Held until the delivery ends; an answer that was made before needs none.
+    _mark: Option<Mark>,
 }
 
 /// Marks an order as being delivered while it lives.
-struct Delivering<'a>(&'a Provider, OrderId);
+#[derive(Debug)]
+struct Mark {
+    delivering: Arc<Mutex<BTreeSet<OrderId>>>,
+    order: OrderId,
+}
 
-impl Drop for Delivering<'_> {
+impl Mark {
+    /// The mark of an order that nobody else delivers at the moment.
+    fn set(delivering: &Arc<Mutex<BTreeSet<OrderId>>>, order: OrderId) -> Result<Self, DeliverError> {
+        if delivering.lock().insert(order) {
+            Ok(Self { delivering: delivering.clone(), order })
+        } else {
+            Err(DeliverError::Busy)
+        }
+    }
+}
+
+impl Drop for Mark {
     fn drop(&mut self) {
-        self.0.delivering.lock().remove(&self.1);
+        self.delivering.lock().remove(&self.order);
     }
 }
 
@@ -91,38 +110,21 @@ impl Provider {
             return Err(DeliverError::WrongInput);
         }
         let done = self.result(&id);
-        match order.state {
+        let mark = match order.state {
             OrderState::Submitted => {
-                if !self.delivering.lock().insert(id) {
-                    return Err(DeliverError::Busy);
-                }
+                let mark = Mark::set(&self.delivering, id)?;
                 // The input first: an accepted order must survive a restart.
-                if let Err(error) = self.content_private.put(&request.input).await {
-                    self.delivering.lock().remove(&id);
-                    return Err(error.into());
-                }
-                if let Err(error) = self.send(Call::OrderAccept { order: id }).await {
-                    self.delivering.lock().remove(&id);
-                    return Err(error.into());
-                }
+                self.content_private.put(&request.input).await?;
+                self.send(Call::OrderAccept { order: id }).await?;
+                Some(mark)
             }
-            OrderState::Accepted { .. } => {
-                if !self.delivering.lock().insert(id) {
-                    return Err(DeliverError::Busy);
-                }
-            }
-            _ if done.is_some() => {}
+            OrderState::Accepted { .. } => Some(Mark::set(&self.delivering, id)?),
+            _ if done.is_some() => None,
             _ => return Err(DeliverError::Over),
-        }
-        let seeded = order_until(&*self.client, &*self.clock, id, until_ms, |order| order.seed.is_some()).await;
-        let seed = match seeded {
-            Ok(Order { seed: Some(seed), .. }) => seed,
-            other => {
-                self.delivering.lock().remove(&id);
-                return Err(other.err().map_or(DeliverError::NoSeed, Into::into));
-            }
         };
-        Ok(Delivery { order, seed, input: request.input, done })
+        let order = order_until(&*self.client, &*self.clock, id, until_ms, |order| order.seed.is_some()).await?;
+        let seed = order.seed.ok_or(DeliverError::NoSeed)?;
+        Ok(Delivery { order, seed, input: request.input, done, _mark: mark })
     }
 
     /// The order, as soon as this provider's node has it.
@@ -139,7 +141,6 @@ impl Provider {
     /// order is accepted, and its completion is owed.
     pub async fn deliver(&self, delivery: Delivery, frames: mpsc::UnboundedSender<SignedFrame>) {
         let id = delivery.order.id;
-        let _delivering = Delivering(self, id);
         let mut transcript = Transcript::new(self.chain, id, self.config.account);
         let last = match self.deliver_text(&delivery, &mut transcript, &frames).await {
             Ok(frame) => frame,
