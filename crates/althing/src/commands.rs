@@ -101,18 +101,9 @@ async fn node(args: NodeArgs, json: bool) -> Result<()> {
         output::json(&serde_json::json!({"chain": chain, "api": format!("http://{}", node.api), "listen": listen}))?;
     }
     eprintln!("coordinator of chain {chain}: API at http://{}, others reach it at {listen}", node.api);
-    until_signal().await;
+    roles::until_signal().await;
     node.stop().await;
     Ok(())
-}
-
-async fn until_signal() {
-    #[cfg(unix)]
-    if let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-        tokio::select! { _ = tokio::signal::ctrl_c() => {}, _ = terminate.recv() => {} }
-        return;
-    }
-    let _ = tokio::signal::ctrl_c().await;
 }
 
 async fn node_status(height: Option<u64>, node: NodeUrl, json: bool) -> Result<()> {
@@ -161,7 +152,7 @@ async fn provider(args: ProviderArgs, json: bool) -> Result<()> {
         output::json(&running.provider.status())?;
     }
     eprintln!("provider {} serves {models} at http://{}", running.provider.status().account, running.endpoint);
-    until_signal().await;
+    roles::until_signal().await;
     Ok(())
 }
 
@@ -185,7 +176,7 @@ async fn gateway(args: GatewayArgs, json: bool) -> Result<()> {
         running.api,
         args.home.join("api-keys.json").display()
     );
-    until_signal().await;
+    roles::until_signal().await;
     Ok(())
 }
 

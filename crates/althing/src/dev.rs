@@ -118,23 +118,10 @@ pub async fn run(args: DevArgs, json: bool) -> Result<()> {
     if !json {
         snippets(&network, &gateway);
     }
-    wait_for_signal().await;
+    roles::until_signal().await;
     eprintln!("stopping");
     stop(network).await;
     Ok(())
-}
-
-async fn wait_for_signal() {
-    let interrupt = tokio::signal::ctrl_c();
-    #[cfg(unix)]
-    {
-        let terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
-        if let Ok(mut terminate) = terminate {
-            tokio::select! { _ = interrupt => {}, _ = terminate.recv() => {} }
-            return;
-        }
-    }
-    let _ = interrupt.await;
 }
 
 async fn stop(network: Network) {

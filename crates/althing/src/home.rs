@@ -13,9 +13,9 @@
 
 use crate::shipped;
 use althing_chain::{CoordinatorSecret, NetworkPublic, deal};
-use althing_gateway::{ApiKey, ApiKeys};
+use althing_gateway::{ApiKey, ApiKeys, GatewayConfig};
 use althing_provider::Behaviour;
-use althing_sdk::{SessionKeyPair, Signer as _, WalletSigner};
+use althing_sdk::{SessionKeyPair, Signer as _, WalletSigner, keys::write_secret_line};
 use althing_types::{
     Amount, Genesis, Hash, Params, SessionPublicKey, Verification,
     amount::{from_tokens, to_tokens},
@@ -210,13 +210,14 @@ impl Home {
         ];
         let gateway = self.gateway();
         create_dir(&gateway)?;
+        let defaults = GatewayConfig::default();
         let settings = GatewaySettings {
             node: node.clone(),
             listen: port(60)?,
-            fee_open: althing_gateway::GatewayConfig::default().fee_open,
-            fee_chosen: althing_gateway::GatewayConfig::default().fee_chosen,
-            agreements: althing_gateway::GatewayConfig::default().agreements,
-            answer_within_ms: althing_gateway::GatewayConfig::default().answer_within_ms,
+            fee_open: defaults.fee_open,
+            fee_chosen: defaults.fee_chosen,
+            agreements: defaults.agreements,
+            answer_within_ms: defaults.answer_within_ms,
         };
         create(&gateway.join("gateway.toml"), toml::to_string_pretty(&settings)?)?;
         let api_key =
@@ -269,7 +270,7 @@ impl Home {
             let home = self.coordinator(index);
             create_dir(&home)?;
             create(&home.join("genesis.json"), &text)?;
-            write_coordinator_key(&home.join("coordinator.key"), secret)?;
+            write_secret_line(&home.join("coordinator.key"), &secret.to_hex())?;
             let others = (0u32..).zip(public.participants()).filter(|(other, _)| *other != index);
             let peers =
                 others.map(|(other, key)| Ok(Peer { key: Hash(key), address: p2p(other)? })).collect::<Result<_>>()?;
@@ -294,16 +295,6 @@ fn account(
         .map(|(key, scope, spend_limit)| GenesisSessionKey { key, scope, spend_limit, expires_at_ms: NEVER_MS })
         .collect();
     GenesisAccount { address, free: Amount::tokens(free), bond: Amount::tokens(bond), session_keys }
-}
-
-fn write_coordinator_key(path: &Path, secret: &CoordinatorSecret) -> Result<()> {
-    use std::io::Write as _;
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(path).with_context(|| format!("cannot write {}", path.display()))?;
-    writeln!(file, "{}", secret.to_hex()).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// A coordinator's home, read.

@@ -272,6 +272,16 @@ pub async fn start_gateway(
     Ok(RunningGateway { gateway, api: address, _tasks: tasks })
 }
 
+/// Waits until the process is asked to end.
+pub async fn until_signal() {
+    #[cfg(unix)]
+    if let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        tokio::select! { _ = tokio::signal::ctrl_c() => {}, _ = terminate.recv() => {} }
+        return;
+    }
+    let _ = tokio::signal::ctrl_c().await;
+}
+
 /// A client of the node at `base`, which must answer.
 ///
 /// # Errors

@@ -335,7 +335,7 @@ impl Gateway {
                 OrderState::Refunded { .. } => return Err(AskError::NotAnswered(id)),
                 _ => {
                     let output = self.fetch_output(&order).await?;
-                    let answer = self.finish(order, model, input, output).await?;
+                    let answer = self.finish(id, model, input, output).await?;
                     tell(progress, Progress::Text(answer.text.clone()));
                     return Ok(answer);
                 }
@@ -422,7 +422,7 @@ impl Gateway {
         let mut last = AskError::NoProvider(model.name.clone());
         for provider in providers.into_iter().take(PROVIDERS_TRIED_MAX) {
             let mut began = false;
-            match self.ask_provider(key, ask, model, &input, &provider, progress, &mut began).await {
+            match self.ask_provider(key, ask, model, &input, &provider, params, progress, &mut began).await {
                 Err(error @ (AskError::Delivery(_) | AskError::Dishonest)) if !began => {
                     tracing::warn!(provider = %provider.account, %error, "trying another provider");
                     last = error;
@@ -445,6 +445,7 @@ impl Gateway {
         model: &Model,
         input: &[u8],
         provider: &Provider,
+        params: &Params,
         progress: &ProgressSender,
         began: &mut bool,
     ) -> Result<Answer, AskError> {
@@ -482,9 +483,7 @@ impl Gateway {
                 Frame::Done { output, output_bytes } => {
                     let until_ms = self.parts.clock.now_ms() + COMPLETION_WAIT_MS;
                     let (client, clock) = (&*self.parts.client, &*self.parts.clock);
-                    let wait = ask.wait;
-                    let params = self.parts.client.params().await?;
-                    let order = if wait == Level::Final {
+                    let order = if ask.wait == Level::Final {
                         let until_ms = until_ms + params.challenge_window_ms + params.voting_period_ms;
                         order_until(client, clock, id, until_ms, |order| order.state.is_final()).await?
                     } else {
@@ -494,7 +493,7 @@ impl Gateway {
                     if !stated || file_cid(&output_bytes) != output {
                         return Err(AskError::Dishonest);
                     }
-                    let answer = self.finish(order, model, input.to_vec(), output_bytes).await?;
+                    let answer = self.finish(id, model, input.to_vec(), output_bytes).await?;
                     // What was streamed and what is bound by the ledger are the same words.
                     if answer.text != text {
                         return Err(AskError::Dishonest);
@@ -510,13 +509,13 @@ impl Gateway {
     /// Reads the output and makes the receipt. (V-2)
     async fn finish(
         &self,
-        order: Order,
+        id: OrderId,
         model: &Model,
         input: Vec<u8>,
         output_bytes: Vec<u8>,
     ) -> Result<Answer, AskError> {
-        let unusable = |reason: String| AskError::Unusable { order: order.id, reason };
-        let proof = self.parts.client.order_proof(order.id).await?;
+        let unusable = |reason: String| AskError::Unusable { order: id, reason };
+        let proof = self.parts.client.order_proof(id).await?;
         let Some(solution) = proof.order.solutions.first() else {
             return Err(unusable("its solution does not stand any more".into()));
         };

@@ -34,8 +34,11 @@ fn read_secret(path: &Path) -> Result<[u8; 32], KeyError> {
     text.trim().parse::<Hash>().map(|hash| hash.0).map_err(|_| KeyError::Malformed(name))
 }
 
-/// Writes a new file that only its owner may read; an existing file is never overwritten.
-fn write_secret(path: &Path, secret: &[u8; 32]) -> Result<(), KeyError> {
+/// Writes a line into a new file that only its owner may read; an existing file is never overwritten.
+///
+/// # Errors
+/// If the file exists or cannot be written.
+pub fn write_secret_line(path: &Path, line: &str) -> Result<(), KeyError> {
     use std::io::Write as _;
     let failed = |source| KeyError::Write { path: path.display().to_string(), source };
     let mut options = std::fs::OpenOptions::new();
@@ -43,7 +46,7 @@ fn write_secret(path: &Path, secret: &[u8; 32]) -> Result<(), KeyError> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut file = options.open(path).map_err(failed)?;
-    writeln!(file, "{}", Hash(*secret)).and_then(|()| file.sync_all()).map_err(failed)
+    writeln!(file, "{line}").and_then(|()| file.sync_all()).map_err(failed)
 }
 
 macro_rules! key_files {
@@ -68,7 +71,7 @@ macro_rules! key_files {
         /// # Errors
         /// If the file exists or cannot be written.
         pub fn write(&self, path: &Path) -> Result<(), KeyError> {
-            write_secret(path, &self.secret())
+            write_secret_line(path, &Hash(self.secret()).to_string())
         }
     };
 }
