@@ -10,7 +10,8 @@ use crate::{
     supply::{self, Place},
 };
 use althing_types::{
-    Account, Address, Amount, Auth, Call, Event, LedgerError, SessionKey, SessionPublicKey, SignedTx, call::Scope,
+    Account, Address, Amount, Auth, Call, Event, LedgerError, OrderId, SessionKey, SessionPublicKey, SignedTx,
+    call::Scope, event::PaymentKind, object::Earned,
 };
 
 /// Most session keys of one account.
@@ -58,19 +59,54 @@ pub(crate) fn debit(exec: &mut Exec<'_>, address: &Address, amount: Amount, to: 
         .checked_sub(amount)
         .ok_or(LedgerError::InsufficientBalance { needed: amount, free: account.free })?;
     ACCOUNTS.set(&mut exec.state, address, &account);
-    supply::shift(exec, Place::Free, to, amount);
+    supply::shift(exec, Place::of(address), to, amount);
     Ok(())
 }
 
 /// Adds `amount`, coming from `from`, to the free balance.
 pub(crate) fn credit(exec: &mut Exec<'_>, address: &Address, amount: Amount, from: Place) {
+    credit_with(exec, address, amount, from, |_| {});
+}
+
+/// The same for earnings that were owed. (E-4)
+pub(crate) fn credit_earned(exec: &mut Exec<'_>, address: &Address, fees: Amount, rewards: Amount, from: Place) {
+    let amount = fees.checked_add(rewards).expect("both are parts of the supply, which fits");
+    credit_with(exec, address, amount, from, |account| {
+        earn(&mut account.earned, PaymentKind::ProviderFee, fees);
+        earn(&mut account.earned, PaymentKind::Reward, rewards);
+    });
+}
+
+fn credit_with(exec: &mut Exec<'_>, address: &Address, amount: Amount, from: Place, also: impl FnOnce(&mut Account)) {
     if amount.is_zero() {
         return;
     }
     let mut account = account(&exec.state, address);
     account.free = account.free.checked_add(amount).expect("no account holds more than the issued supply, which fits");
+    also(&mut account);
     ACCOUNTS.set(&mut exec.state, address, &account);
-    supply::shift(exec, from, Place::Free, amount);
+    supply::shift(exec, from, Place::of(address), amount);
+}
+
+/// A payment out of `from`, told as an event and counted as earned, by its kind. (E-3, E-4)
+pub(crate) fn pay(exec: &mut Exec<'_>, to: &Address, amount: Amount, from: Place, kind: PaymentKind, order: OrderId) {
+    if amount.is_zero() {
+        return;
+    }
+    credit_with(exec, to, amount, from, |account| earn(&mut account.earned, kind, amount));
+    exec.emit(Event::Paid { to: *to, amount, kind, order });
+}
+
+/// Adds to what an account earned. (E-4)
+fn earn(earned: &mut Earned, kind: PaymentKind, amount: Amount) {
+    use PaymentKind::*;
+    let sum = match kind {
+        ModelFee | TreasuryFee | CoordinatorFee | ProviderFee | AgreementFee => &mut earned.fees,
+        Reward | RewardTreasury => &mut earned.rewards,
+        SlashLeader | SlashJuror | SlashTreasury => &mut earned.slashes,
+        Refund => return,
+    };
+    *sum = sum.checked_add(amount).unwrap_or(Amount::MAX);
 }
 
 /// Genesis: creates a balance.
@@ -78,7 +114,7 @@ pub(crate) fn endow(exec: &mut Exec<'_>, address: &Address, amount: Amount) -> D
     let mut account = account(&exec.state, address);
     account.free = add(account.free, amount)?;
     ACCOUNTS.set(&mut exec.state, address, &account);
-    supply::issue(exec, Place::Free, amount)
+    supply::issue(exec, Place::of(address), amount)
 }
 
 /// Checks that the transaction may run now: expiry, key, nonce. Leaves no trace on error.
@@ -119,7 +155,7 @@ pub(crate) fn bump_nonce(exec: &mut Exec<'_>, tx: &SignedTx) {
 /// What a call takes out of the sender's free balance, as far as a session key's limit counts it.
 fn spend(call: &Call) -> Amount {
     match call {
-        Call::Transfer { amount, .. } | Call::Bond { amount } => *amount,
+        Call::Transfer { amount, .. } | Call::Bond { amount } | Call::Delegate { amount, .. } => *amount,
         Call::OrderSubmit(order) => order.fee,
         _ => Amount::ZERO,
     }
@@ -146,8 +182,9 @@ pub(crate) fn transfer(exec: &mut Exec<'_>, from: Address, to: Address, amount: 
     if amount.is_zero() {
         return Err(LedgerError::ZeroAmount);
     }
-    debit(exec, &from, amount, Place::Free)?;
-    credit(exec, &to, amount, Place::Free);
+    let place = Place::of(&to);
+    debit(exec, &from, amount, place)?;
+    credit(exec, &to, amount, place);
     exec.emit(Event::Transferred { from, to, amount });
     Ok(())
 }

@@ -17,6 +17,8 @@ pub(crate) const VOID: Map<(u64, (OrderId, Address)), ()> = Map::new(0x42);
 pub(crate) const CLAIM: Map<(u64, OrderId), ()> = Map::new(0x43);
 /// Unbonding amounts that become free. (T-10)
 pub(crate) const UNBOND: Map<(u64, Address), ()> = Map::new(0x44);
+/// Parts of delegations that may leave, by provider and delegator. (T-10)
+pub(crate) const LEAVE: Map<(u64, (Address, Address)), ()> = Map::new(0x46);
 /// Finished orders that leave the state.
 pub(crate) const PRUNE: Map<(u64, OrderId), ()> = Map::new(0x45);
 
@@ -57,6 +59,9 @@ pub(crate) fn run(exec: &mut Exec<'_>) {
     }
     for provider in take(exec, &UNBOND, now_ms, limit) {
         staking::release_unbonded(exec, provider);
+    }
+    for (provider, delegator) in take(exec, &LEAVE, now_ms, limit) {
+        staking::release_left(exec, provider, delegator);
     }
     for order in take(exec, &PRUNE, now_ms, limit) {
         orders::prune(exec, order);

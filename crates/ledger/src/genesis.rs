@@ -1,7 +1,7 @@
 //! The first state, from a genesis. (G-1)
 
-use crate::{BlockContext, CLOCK, ChainClock, Exec, PARAMS, accounts, invariants, registry, staking, supply};
-use althing_types::{Genesis, Hash, LedgerError, params::ParamsError};
+use crate::{BlockContext, CLOCK, ChainClock, Exec, PARAMS, accounts, emission, invariants, registry, staking, supply};
+use althing_types::{Amount, Genesis, Hash, LedgerError, params::ParamsError};
 use std::collections::BTreeMap;
 
 /// Why a genesis cannot start a network.
@@ -33,6 +33,13 @@ pub fn genesis_state(genesis: &Genesis) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Ge
     let mut exec = Exec::new(&empty, &block, &genesis.params);
     PARAMS.set(&mut exec.state, &(), &genesis.params);
     CLOCK.set(&mut exec.state, &(), &ChainClock { height: 0, time_ms: genesis.time_ms, active_ms: genesis.time_ms });
+    let holdings = genesis.accounts.iter().map(|entry| entry.free.checked_add(entry.bond));
+    let total = holdings.chain([Some(Amount::ZERO)]).reduce(|a, b| a?.checked_add(b?)).flatten();
+    let too_much = || GenesisError::Call { what: "all accounts together".into(), source: LedgerError::Overflow };
+    emission::open(&mut exec, total.ok_or_else(too_much)?);
+    for voter in &genesis.voters {
+        staking::add_voter(&mut exec, *voter);
+    }
     for entry in &genesis.accounts {
         let failed = |source| GenesisError::Call { what: format!("account {}", entry.address), source };
         let total = entry.free.checked_add(entry.bond).ok_or(failed(LedgerError::Overflow))?;
@@ -55,9 +62,13 @@ pub fn genesis_state(genesis: &Genesis) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Ge
             model.payee,
             model.verification,
         )
+        .and_then(|()| match model.reward {
+            Some(reward) => registry::set_reward(&mut exec, supply::TREASURY, model.id(), Some(reward)),
+            None => Ok(()),
+        })
         .map_err(|source| GenesisError::Call { what: format!("model {}", model.name), source })?;
     }
-    debug_assert!(supply::totals(&exec.state).conserved());
+    debug_assert!(supply::conserved(&supply::totals(&exec.state)));
     let mut state = BTreeMap::new();
     let writes = exec.state.into_writes();
     crate::apply(&mut state, writes);

@@ -12,6 +12,7 @@ pub fn check(state: &dyn StateRead) -> Result<(), String> {
     conservation(state)?;
     reservations(state)?;
     supporters(state)?;
+    delegations(state)?;
     nothing_hangs(state)
 }
 
@@ -26,13 +27,20 @@ fn equal(what: &str, counted: Amount, recorded: Amount) -> Result<(), String> {
 /// E-3: the running totals are the sums over all objects, and add up to what was issued.
 fn conservation(state: &dyn StateRead) -> Result<(), String> {
     let totals = supply::totals(state);
+    let special = |address: &Address| [supply::TREASURY, supply::COORDINATORS].contains(address);
+    let accounts = query::accounts(state, None, usize::MAX);
+    let of = |address: Address| query::account(state, &address).free;
     let providers = staking::all(state, None, usize::MAX);
     let open = orders::all(state, 0, usize::MAX).into_iter().filter(|o| !o.state.is_final());
-    equal("free", query::accounts(state, None, usize::MAX).iter().map(|(_, a)| a.free).sum(), totals.free)?;
+    equal("free", accounts.iter().filter(|(a, _)| !special(a)).map(|(_, a)| a.free).sum(), totals.free)?;
+    equal("treasury", of(supply::TREASURY), totals.treasury)?;
+    equal("coordinators", of(supply::COORDINATORS), totals.coordinators)?;
+    equal("delegated", providers.iter().flat_map(|p| [p.delegated.amount, p.leaving.amount]).sum(), totals.delegated)?;
+    equal("owed", providers.iter().map(|p| p.owed).sum(), totals.owed)?;
     equal("bonded", providers.iter().map(|p| p.bond).sum(), totals.bonded)?;
     equal("unbonding", providers.iter().flat_map(|p| &p.unbonding).map(|u| u.amount).sum(), totals.unbonding)?;
     equal("escrowed", open.map(|o| o.fee).sum(), totals.escrowed)?;
-    if totals.conserved() { Ok(()) } else { Err(format!("the places do not add up to the issue: {totals:?}")) }
+    if supply::conserved(&totals) { Ok(()) } else { Err(format!("the places do not add up to the issue: {totals:?}")) }
 }
 
 /// T-9: what each provider has reserved is what its outstanding claims may lose, and it has it.
@@ -58,8 +66,8 @@ fn reservations(state: &dyn StateRead) -> Result<(), String> {
                 provider.account, provider.reserved, provider.outstanding
             ));
         }
-        if provider.reserved > provider.bond {
-            return Err(format!("{}: more reserved than bonded", provider.account));
+        if provider.reserved > provider.slashable() {
+            return Err(format!("{}: more reserved than can be slashed", provider.account));
         }
     }
     match reserved.into_iter().next() {
@@ -68,13 +76,43 @@ fn reservations(state: &dyn StateRead) -> Result<(), String> {
     }
 }
 
+/// T-10: a provider's pools are its delegations', and what it owes covers what they earned.
+fn delegations(state: &dyn StateRead) -> Result<(), String> {
+    for provider in staking::all(state, None, usize::MAX) {
+        let delegations = staking::delegations_to(state, &provider.account, usize::MAX);
+        let shares: Amount = delegations.iter().map(|d| d.shares).sum();
+        let leaving: Amount = delegations.iter().flat_map(|d| &d.leaving).map(|part| part.shares).sum();
+        equal("shares of delegations", shares, provider.delegated.shares)?;
+        equal("shares of leaving delegations", leaving, provider.leaving.shares)?;
+        let owed: Amount = delegations
+            .iter()
+            .flat_map(|d| {
+                let (fees, rewards) = staking::delegation_owed(&provider, d);
+                [fees, rewards]
+            })
+            .sum();
+        if owed > provider.owed {
+            return Err(format!("{}: owes its delegators {owed}, has {}", provider.account, provider.owed));
+        }
+        for delegation in &delegations {
+            let by = staking::delegations_by(state, &delegation.delegator, usize::MAX);
+            if !by.contains(delegation) {
+                return Err(format!("a delegation of {} is not listed", delegation.delegator));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// T-13: the public support of each model is that of its supporters.
 fn supporters(state: &dyn StateRead) -> Result<(), String> {
     let providers = staking::all(state, None, usize::MAX);
     for model in registry::all(state, usize::MAX) {
         let supporters: Vec<_> = providers.iter().filter(|p| p.models.contains(&model.id)).collect();
-        let bond: Amount = supporters.iter().map(|p| p.bond).sum();
-        if model.supporters as usize != supporters.len() || model.supporters_bond != bond {
+        let stake: Amount = supporters.iter().map(|p| p.stake()).sum();
+        let listed = registry::supporters_from(state, &model.id, &Address::ZERO, usize::MAX);
+        let same = listed.iter().eq(supporters.iter().map(|p| &p.account));
+        if model.supporters as usize != supporters.len() || model.supporters_stake != stake || !same {
             return Err(format!("model {}: support does not match its supporters", model.name));
         }
     }
@@ -85,13 +123,14 @@ fn supporters(state: &dyn StateRead) -> Result<(), String> {
 fn nothing_hangs(state: &dyn StateRead) -> Result<(), String> {
     let expiring: BTreeSet<_> = due::EXPIRY.first(state, usize::MAX).into_iter().map(|((_, id), ())| id).collect();
     let claiming: BTreeSet<_> = due::CLAIM.first(state, usize::MAX).into_iter().map(|(key, ())| key).collect();
-    let counting: BTreeSet<_> = due::COUNT.first(state, usize::MAX).into_iter().map(|((_, id), ())| id).collect();
+    let counting: BTreeSet<_> = due::COUNT.first(state, usize::MAX).into_iter().map(|(key, ())| key).collect();
     let open: BTreeSet<_> = orders::open(state, usize::MAX).into_iter().map(|order| order.id).collect();
     for order in orders::all(state, 0, usize::MAX) {
         let driven = match order.state {
             OrderState::Submitted | OrderState::Accepted { .. } => expiring.contains(&order.id),
             OrderState::Solved { claim_at_ms } => claiming.contains(&(claim_at_ms, order.id)),
-            OrderState::Contested { .. } => counting.contains(&order.id),
+            OrderState::Contested { .. } => disputes::case(state, &order.id)
+                .is_some_and(|case| case.outcome.is_none() && counting.contains(&(case.opening_ends_ms, order.id))),
             OrderState::Claimed | OrderState::Refunded { .. } => true,
         };
         if order.state.is_final() == open.contains(&order.id) {

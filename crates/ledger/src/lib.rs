@@ -9,6 +9,7 @@
 mod accounts;
 mod disputes;
 mod due;
+pub mod emission;
 mod exec;
 mod genesis;
 pub mod invariants;
@@ -22,6 +23,7 @@ mod supply;
 pub use exec::BlockContext;
 pub use genesis::{GenesisError, genesis_state};
 pub use orders::seed_of;
+pub use staking::{COMMISSION_DEFAULT, delegation_owed, pool_value};
 pub use state::{StateRead, Writes, apply};
 pub use supply::{COORDINATORS, TREASURY};
 
@@ -61,6 +63,7 @@ pub fn execute_block(state: &dyn StateRead, block: &BlockContext, txs: &[SignedT
     CLOCK.set(&mut overlay, &(), &clock);
 
     run_hook(&mut overlay, block, &params, &mut output, orders::draw_seeds);
+    run_hook(&mut overlay, block, &params, &mut output, disputes::draw_juries);
     for tx in txs {
         let receipt = execute_tx(&mut overlay, block, &params, tx);
         output.events.extend(receipt.events.iter().cloned());
@@ -68,7 +71,7 @@ pub fn execute_block(state: &dyn StateRead, block: &BlockContext, txs: &[SignedT
     }
     run_hook(&mut overlay, block, &params, &mut output, due::run);
 
-    assert!(supply::totals(&overlay).conserved(), "block {} does not conserve the supply", block.height);
+    assert!(supply::conserved(&supply::totals(&overlay)), "block {} does not conserve the supply", block.height);
     output.writes = overlay.into_writes();
     output
 }
@@ -147,8 +150,17 @@ fn dispatch(exec: &mut Exec<'_>, sender: Address, call: &Call) -> Done<Option<Or
         }
         Call::OrderCancel { order } => orders::cancel(exec, sender, order)?,
         Call::Agree { order, output } => orders::agree(exec, sender, order, output)?,
-        Call::Contest { order } => disputes::contest(exec, sender, order)?,
+        Call::Contest { order, ballot } => disputes::contest(exec, sender, order, ballot)?,
         Call::Vote { order, refute } => disputes::vote(exec, sender, order, refute)?,
+        Call::VoteCommit { order, ballot } => disputes::vote_commit(exec, sender, order, ballot)?,
+        Call::VoteOpen { order, answer, salt } => disputes::vote_open(exec, sender, order, answer, salt)?,
+        Call::OrderClaim { order } => orders::claim_by_call(exec, order)?,
+        Call::Delegate { provider, amount } => staking::delegate(exec, sender, provider, amount)?,
+        Call::Undelegate { provider, amount } => staking::undelegate(exec, sender, provider, amount, None)?,
+        Call::DelegationMove { from, to, amount } => staking::undelegate(exec, sender, from, amount, Some(to))?,
+        Call::DelegationClaim { provider } => staking::claim_delegation(exec, sender, provider)?,
+        Call::CommissionSet { commission } => staking::set_commission(exec, sender, commission)?,
+        Call::ModelRewardSet { model, reward } => registry::set_reward(exec, sender, model, reward)?,
     }
     Ok(None)
 }

@@ -13,11 +13,11 @@
 //! commitment is revealed later: the client may have used it.)
 
 use crate::{
-    accounts, disputes, due,
+    accounts, disputes, due, emission,
     exec::{Done, Exec},
     registry, staking,
     state::{Map, StateRead},
-    supply::{self, Place},
+    supply::{self, COORDINATORS, Place, TREASURY},
 };
 use althing_types::{
     Address, Agreement, Amount, Cid, Commitment, Event, Hash, Input, Lane, LedgerError, Order, OrderId, OrderState,
@@ -154,7 +154,7 @@ pub(crate) fn submit(exec: &mut Exec<'_>, client: Address, submit: OrderSubmit) 
     NEWEST.set(&mut exec.state, &(), &(id, number));
     BY_NUMBER.set(&mut exec.state, &number, &id);
     OPEN.set(&mut exec.state, &(number, id), &());
-    let order = Order {
+    let mut order = Order {
         id,
         number,
         client,
@@ -183,6 +183,10 @@ pub(crate) fn submit(exec: &mut Exec<'_>, client: Address, submit: OrderSubmit) 
         cancelled: false,
         claimed_by: None,
     };
+    if order.seed.is_none() && exec.params.seed_from_id {
+        // The paper: a person who orders transactions can grind it. (T-2)
+        order.seed = Some(reduce(&id.0));
+    }
     if order.seed.is_none() {
         let from_view = exec.block.view + exec.params.seed_delay_views;
         UNSEEDED.set(&mut exec.state, &(from_view, id), &());
@@ -215,9 +219,12 @@ pub(crate) fn draw_seeds(exec: &mut Exec<'_>) {
 
 /// H(id ‖ beacon) mod 0x1FFFFFFFFFFFF0: the seed of a run. (T-2)
 pub fn seed_of(order: &OrderId, beacon: &Hash) -> u64 {
-    let digest = Hash::of(&[order.as_bytes(), beacon.as_bytes()]).0;
+    reduce(&Hash::of(&[order.as_bytes(), beacon.as_bytes()]).0)
+}
+
+/// 32 bytes as one big-endian number, modulo [`SEED_MODULUS`].
+fn reduce(digest: &[u8; 32]) -> u64 {
     let modulus = u128::from(SEED_MODULUS);
-    // The digest as one big-endian number, reduced 16 bytes at a time.
     let seed = digest.iter().fold(0u128, |rest, byte| (rest * 256 + u128::from(*byte)) % modulus);
     u64::try_from(seed).expect("a remainder is below its 53-bit modulus")
 }
@@ -302,7 +309,7 @@ fn add_solution(
     commitment_index: u32,
 ) -> Done<bool> {
     let mut provider = staking::fit_for_work(exec, &solver)?;
-    let weight = staking::bond_free(&provider);
+    let weight = staking::weight_of_solver(exec, &provider);
     let reserved = staking::reserve(exec, &mut provider, weight)?;
     let solution = Solution {
         provider: solver,
@@ -401,7 +408,7 @@ pub(crate) fn agree(exec: &mut Exec<'_>, sender: Address, id: OrderId, output: C
         return Err(LedgerError::TooManyAgreements { max: AGREEMENTS_MAX as u32 });
     }
     let mut provider = staking::fit_for_work(exec, &sender)?;
-    let weight = staking::weight_since(&provider, standing.active_ms)?;
+    let weight = staking::weight_since(exec, &provider, standing.active_ms)?;
     let reserved = staking::reserve(exec, &mut provider, weight)?;
     order.agreements.push(Agreement { provider: sender, height: exec.block.height, weight, reserved });
     store(exec, &order);
@@ -463,10 +470,7 @@ fn close_if_idle(exec: &mut Exec<'_>, mut order: Order) {
 pub(crate) fn refund(exec: &mut Exec<'_>, mut order: Order, reason: RefundReason) {
     release_claims(exec, &mut order);
     let (client, fee, id) = (order.client, order.fee, order.id);
-    accounts::credit(exec, &client, fee, Place::Escrowed);
-    if !fee.is_zero() {
-        exec.emit(Event::Paid { to: client, amount: fee, kind: PaymentKind::Refund, order: id });
-    }
+    accounts::pay(exec, &client, fee, Place::Escrowed, PaymentKind::Refund, id);
     exec.emit(Event::OrderRefunded { order: id, reason });
     finish(exec, order, OrderState::Refunded { reason });
 }
@@ -491,7 +495,24 @@ fn finish(exec: &mut Exec<'_>, mut order: Order, state: OrderState) {
     store(exec, &order);
 }
 
-/// Due: the challenge window ended; pays the order out. (T-4, T-5, V-1)
+/// [`althing_types::Call::OrderClaim`], for profiles that accept it; claims run by themselves. (T-4)
+pub(crate) fn claim_by_call(exec: &mut Exec<'_>, id: OrderId) -> Done {
+    if !exec.params.claim_calls {
+        return Err(LedgerError::ClaimsRunThemselves);
+    }
+    let order = get(exec, &id)?;
+    match order.state {
+        OrderState::Solved { claim_at_ms } if exec.active_now() < claim_at_ms => {
+            return Err(LedgerError::WindowOpen { claim_at_ms });
+        }
+        OrderState::Solved { .. } => {}
+        _ => return Err(wrong_state(&order)),
+    }
+    claim(exec, id);
+    Ok(())
+}
+
+/// Due: the challenge window ended; pays the order out. (T-4, T-5, T-6, V-1)
 pub(crate) fn claim(exec: &mut Exec<'_>, id: OrderId) {
     let Some(mut order) = order(&exec.state, &id) else { return };
     match order.state {
@@ -501,19 +522,39 @@ pub(crate) fn claim(exec: &mut Exec<'_>, id: OrderId) {
     }
     let Some(solver) = order.solutions.first().map(|s| s.provider) else { return };
     let shares = fee_shares(exec, &order);
-    pay(exec, &order.model_payee, shares.model, PaymentKind::ModelFee, id);
-    supply::pay_treasury(exec, Place::Escrowed, shares.treasury, id, PaymentKind::TreasuryFee);
-    supply::pay_coordinators(exec, shares.coordinators, id);
+    let from = Place::Escrowed;
+    accounts::pay(exec, &order.model_payee, shares.model, from, PaymentKind::ModelFee, id);
+    accounts::pay(exec, &TREASURY, shares.treasury, from, PaymentKind::TreasuryFee, id);
+    accounts::pay(exec, &COORDINATORS, shares.coordinators, from, PaymentKind::CoordinatorFee, id);
     let paid: Vec<_> = order.agreements.iter().take(shares.agreements_paid).map(|a| a.provider).collect();
     for agreer in paid {
-        pay(exec, &agreer, shares.agreement, PaymentKind::AgreementFee, id);
+        staking::pay_provider(exec, &agreer, shares.agreement, from, PaymentKind::AgreementFee, id);
     }
-    pay(exec, &solver, shares.provider, PaymentKind::ProviderFee, id);
+    staking::pay_provider(exec, &solver, shares.provider, from, PaymentKind::ProviderFee, id);
+    pay_reward(exec, &order, &solver);
     release_claims(exec, &mut order);
     registry::count_run(exec, &order.model);
     order.claimed_by = Some(solver);
     exec.emit(Event::OrderClaimed { order: id, provider: solver });
     finish(exec, order, OrderState::Claimed);
+}
+
+/// Mints what the curve gives for the order: shares for treasury and liquidity, the rest to the
+/// solver. The mint joins the order's escrow and is paid out of it at once. (T-6)
+fn pay_reward(exec: &mut Exec<'_>, order: &Order, solver: &Address) {
+    let reward = emission::task_reward(exec, order);
+    if reward.is_zero() || supply::issue(exec, Place::Escrowed, reward).is_err() {
+        return;
+    }
+    emission::count(exec, reward);
+    exec.emit(Event::Minted { order: order.id, amount: reward });
+    let treasury = reward.share(exec.params.reward_treasury);
+    let liquidity = reward.share(exec.params.reward_liquidity);
+    let rest = reward.saturating_sub(treasury).saturating_sub(liquidity);
+    accounts::pay(exec, &TREASURY, treasury, Place::Escrowed, PaymentKind::RewardTreasury, order.id);
+    supply::shift(exec, Place::Escrowed, Place::Drip, liquidity);
+    exec.emit(Event::LiquidityRewarded { order: order.id, amount: liquidity });
+    staking::pay_provider(exec, solver, rest, Place::Escrowed, PaymentKind::Reward, order.id);
 }
 
 /// How an order's fee is divided: shares round down, the remainder is the provider's. (T-5)
@@ -538,14 +579,6 @@ fn fee_shares(exec: &Exec<'_>, order: &Order) -> FeeShares {
         provider = provider.saturating_sub(agreement);
     }
     FeeShares { model: order.model_fee, treasury, coordinators, agreement, agreements_paid, provider }
-}
-
-fn pay(exec: &mut Exec<'_>, to: &Address, amount: Amount, kind: PaymentKind, order: OrderId) {
-    if amount.is_zero() {
-        return;
-    }
-    accounts::credit(exec, to, amount, Place::Escrowed);
-    exec.emit(Event::Paid { to: *to, amount, kind, order });
 }
 
 /// After the standing solution fell: the next reveal stands, with a window of its own, or the client

@@ -1,10 +1,12 @@
 //! What can be read from a state: the questions of the API.
 
-use crate::{CLOCK, PARAMS, accounts, disputes, exec::ChainClock, orders, registry, staking, state::StateRead, supply};
+use crate::{
+    CLOCK, PARAMS, accounts, disputes, emission, exec::ChainClock, orders, registry, staking, state::StateRead, supply,
+};
 use althing_types::{
-    Account, Address, Amount, Case, Model, ModelId, Order, OrderId, Params, Provider, SessionKey, SessionPublicKey,
-    SignedTx,
-    api::{AccountView, Supply},
+    Account, Address, Amount, Case, Delegation, Model, ModelId, Order, OrderId, Params, Provider, SessionKey,
+    SessionPublicKey, SignedTx,
+    api::{AccountView, Emission, Supply},
 };
 
 pub use accounts::nonce_next;
@@ -27,7 +29,12 @@ pub fn clock(state: &dyn StateRead) -> ChainClock {
 
 /// Where all units are. (E-3)
 pub fn supply(state: &dyn StateRead) -> Supply {
-    supply::supply(state)
+    supply::totals(state)
+}
+
+/// Where the emission curve stands. (T-6)
+pub fn emission(state: &dyn StateRead) -> Emission {
+    emission::now(state)
 }
 
 /// Balance and nonce of an account.
@@ -72,6 +79,21 @@ pub fn providers(state: &dyn StateRead, after: Option<Address>, limit: usize) ->
     staking::all(state, after, limit)
 }
 
+/// A delegation.
+pub fn delegation(state: &dyn StateRead, provider: &Address, delegator: &Address) -> Option<Delegation> {
+    staking::delegation(state, provider, delegator)
+}
+
+/// What is delegated to a provider.
+pub fn delegations_to(state: &dyn StateRead, provider: &Address, limit: usize) -> Vec<Delegation> {
+    staking::delegations_to(state, provider, limit)
+}
+
+/// What an account delegated.
+pub fn delegations_by(state: &dyn StateRead, delegator: &Address, limit: usize) -> Vec<Delegation> {
+    staking::delegations_by(state, delegator, limit)
+}
+
 /// A model by id.
 pub fn model(state: &dyn StateRead, id: &ModelId) -> Option<Model> {
     registry::model(state, id)
@@ -113,9 +135,9 @@ pub fn orders_open(state: &dyn StateRead, limit: usize) -> Vec<Order> {
     orders::open(state, limit)
 }
 
-/// Whether an order waits for the beacon that draws its seed. (T-2)
-pub fn has_unseeded(state: &dyn StateRead) -> bool {
-    orders::has_unseeded(state)
+/// Whether something waits for a beacon: an order for its seed, a dispute for its jury. (T-2, T-7)
+pub fn wants_beacon(state: &dyn StateRead) -> bool {
+    orders::has_unseeded(state) || disputes::has_undrawn(state)
 }
 
 /// Cases whose votes are not counted yet.

@@ -4,8 +4,9 @@ use crate::{
     exec::{Done, Exec},
     staking,
     state::{Map, StateRead},
+    supply::TREASURY,
 };
-use althing_types::{Address, Amount, Cid, Event, LedgerError, Model, ModelId, Provider, Verification};
+use althing_types::{Address, Amount, Cid, Event, LedgerError, Model, ModelId, ModelReward, Provider, Verification};
 
 /// Most models that one provider may say it supports.
 pub const MODELS_SUPPORTED_MAX: usize = 16;
@@ -15,6 +16,8 @@ pub const MODEL_NAME_BYTES_MAX: usize = 64;
 pub const ENDPOINT_BYTES_MAX: usize = 200;
 
 const MODELS: Map<ModelId, Model> = Map::new(0x04);
+/// Who says that it serves a model: what juries are drawn from. (T-7)
+const SUPPORTERS: Map<(ModelId, Address), ()> = Map::new(0x09);
 /// Names by hash: each belongs to one model.
 const NAMES: Map<althing_types::Hash, ModelId> = Map::new(0x05);
 
@@ -30,6 +33,15 @@ pub fn model(state: &dyn StateRead, id: &ModelId) -> Option<Model> {
 /// The model with this name.
 pub fn model_by_name(state: &dyn StateRead, name: &str) -> Option<Model> {
     NAMES.get(state, &name_key(name)).and_then(|id| model(state, &id))
+}
+
+/// At most `limit` supporters of a model, in address order from `from` on and then from the first.
+pub fn supporters_from(state: &dyn StateRead, model: &ModelId, from: &Address, limit: usize) -> Vec<Address> {
+    let (first, last) = ((*model, Address::ZERO), (*model, Address([0xff; 20])));
+    let start = (*model, *from);
+    let mut found = SUPPORTERS.range(state, &start, &last, limit);
+    found.extend(SUPPORTERS.range(state, &first, &start, limit - found.len()));
+    found.into_iter().map(|((_, address), ())| address).collect()
 }
 
 /// Models in id order.
@@ -66,8 +78,9 @@ pub(crate) fn register(
         verification,
         fee,
         payee,
+        reward: None,
         supporters: 0,
-        supporters_bond: Amount::ZERO,
+        supporters_stake: Amount::ZERO,
         runs: 0,
     };
     MODELS.set(&mut exec.state, &id, &model);
@@ -119,23 +132,37 @@ fn count_support(exec: &mut Exec<'_>, provider: &Provider, joins: bool) {
         let Some(mut model) = model(&exec.state, id) else { continue };
         if joins {
             model.supporters += 1;
-            model.supporters_bond = model.supporters_bond.checked_add(provider.bond).unwrap_or(Amount::MAX);
+            model.supporters_stake = model.supporters_stake.checked_add(provider.stake()).unwrap_or(Amount::MAX);
+            SUPPORTERS.set(&mut exec.state, &(*id, provider.account), &());
         } else {
             model.supporters = model.supporters.saturating_sub(1);
-            model.supporters_bond = model.supporters_bond.saturating_sub(provider.bond);
+            model.supporters_stake = model.supporters_stake.saturating_sub(provider.stake());
+            SUPPORTERS.remove(&mut exec.state, &(*id, provider.account));
         }
         MODELS.set(&mut exec.state, id, &model);
     }
 }
 
-/// Keeps the public stake behind each model in step with its supporters' bonds. (T-13)
-pub(crate) fn supporter_bond_changed(exec: &mut Exec<'_>, models: &[ModelId], before: Amount, after: Amount) {
+/// Keeps the public stake behind each model in step with its supporters'. (T-13)
+pub(crate) fn supporter_stake_changed(exec: &mut Exec<'_>, models: &[ModelId], before: Amount, after: Amount) {
     for id in models {
         let Some(mut model) = model(&exec.state, id) else { continue };
-        let without = model.supporters_bond.saturating_sub(before);
-        model.supporters_bond = without.checked_add(after).unwrap_or(Amount::MAX);
+        let without = model.supporters_stake.saturating_sub(before);
+        model.supporters_stake = without.checked_add(after).unwrap_or(Amount::MAX);
         MODELS.set(&mut exec.state, id, &model);
     }
+}
+
+/// [`althing_types::Call::ModelRewardSet`]: only governance enables rewards. (T-6)
+pub(crate) fn set_reward(exec: &mut Exec<'_>, sender: Address, id: ModelId, reward: Option<ModelReward>) -> Done {
+    if sender != TREASURY {
+        return Err(LedgerError::NotGovernor);
+    }
+    let mut model = model(&exec.state, &id).ok_or(LedgerError::UnknownModel(id))?;
+    model.reward = reward;
+    MODELS.set(&mut exec.state, &id, &model);
+    exec.emit(Event::ModelRewardSet { model: id, reward });
+    Ok(())
 }
 
 /// Counts a settled run.

@@ -1,64 +1,76 @@
 //! Where all units are, and their conservation. (E-3)
 //!
-//! Every unit is in exactly one place: free on an account, bonded, unbonding, escrowed in an order,
-//! in the treasury or in the coordinators' pool. Money moves only through the functions here and in
-//! [`crate::accounts`], each of which changes one object and the running total of its place; a
-//! block whose totals do not add up to the issued supply is a bug and halts the node.
+//! Every unit is in exactly one place: free on an account, bonded, delegated, unbonding, escrowed in
+//! an order, owed to delegators, in the treasury … Money moves only through the functions here, in
+//! [`crate::accounts`] and [`crate::staking`], each of which changes one object and the running
+//! total of its place; a block whose totals do not add up to the issued supply is a bug and halts
+//! the node.
 
 use crate::{
-    exec::Exec,
+    exec::{Done, Exec, add},
     state::{Map, StateRead},
 };
-use althing_types::{Amount, Event, OrderId, api::Supply, event::PaymentKind};
+use althing_types::{Address, Amount, api::Supply};
 
 /// The totals, under one key.
-const TOTALS: Map<(), Totals> = Map::new(0x10);
+const TOTALS: Map<(), Supply> = Map::new(0x10);
 
-/// Running totals of all places.
-#[derive(Clone, Debug, Default, PartialEq, Eq, borsh::BorshSerialize, borsh::BorshDeserialize)]
-pub(crate) struct Totals {
-    pub(crate) issued: Amount,
-    pub(crate) free: Amount,
-    pub(crate) bonded: Amount,
-    pub(crate) unbonding: Amount,
-    pub(crate) escrowed: Amount,
-    pub(crate) treasury: Amount,
-    pub(crate) coordinators: Amount,
-}
+/// The treasury's account, which is the governor's: no key can own it, only proposals act for it.
+pub const TREASURY: Address = Address(*b"althing/treasury/pol");
+/// The account of the coordinators' pool; no key can own it.
+pub const COORDINATORS: Address = Address(*b"althing/coordinators");
 
 /// A place where units are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     Free,
     Bonded,
+    Delegated,
     Unbonding,
     Escrowed,
+    Owed,
+    Deposits,
+    Drip,
+    Pools,
     Treasury,
     Coordinators,
 }
 
-impl Totals {
-    fn at(&mut self, place: Place) -> &mut Amount {
-        match place {
-            Place::Free => &mut self.free,
-            Place::Bonded => &mut self.bonded,
-            Place::Unbonding => &mut self.unbonding,
-            Place::Escrowed => &mut self.escrowed,
-            Place::Treasury => &mut self.treasury,
-            Place::Coordinators => &mut self.coordinators,
+impl Place {
+    /// Where the balance of an account is.
+    pub(crate) fn of(address: &Address) -> Self {
+        match *address {
+            TREASURY => Self::Treasury,
+            COORDINATORS => Self::Coordinators,
+            _ => Self::Free,
         }
-    }
-    /// Whether all places together hold what was issued. (E-3)
-    pub(crate) fn conserved(&self) -> bool {
-        [self.free, self.bonded, self.unbonding, self.escrowed, self.treasury, self.coordinators]
-            .into_iter()
-            .try_fold(Amount::ZERO, Amount::checked_add)
-            == Some(self.issued)
     }
 }
 
-/// The totals as stored.
-pub(crate) fn totals(state: &dyn StateRead) -> Totals {
+fn at(totals: &mut Supply, place: Place) -> &mut Amount {
+    match place {
+        Place::Free => &mut totals.free,
+        Place::Bonded => &mut totals.bonded,
+        Place::Delegated => &mut totals.delegated,
+        Place::Unbonding => &mut totals.unbonding,
+        Place::Escrowed => &mut totals.escrowed,
+        Place::Owed => &mut totals.owed,
+        Place::Deposits => &mut totals.deposits,
+        Place::Drip => &mut totals.drip,
+        Place::Pools => &mut totals.pools,
+        Place::Treasury => &mut totals.treasury,
+        Place::Coordinators => &mut totals.coordinators,
+    }
+}
+
+/// Whether all places together hold what was issued. (E-3)
+pub(crate) fn conserved(totals: &Supply) -> bool {
+    totals.places().into_iter().try_fold(Amount::ZERO, |sum, (_, amount)| sum.checked_add(amount))
+        == Some(totals.issued)
+}
+
+/// Where all units are.
+pub fn totals(state: &dyn StateRead) -> Supply {
     TOTALS.get(state, &()).unwrap_or_default()
 }
 
@@ -69,56 +81,20 @@ pub(crate) fn shift(exec: &mut Exec<'_>, from: Place, to: Place, amount: Amount)
         return;
     }
     let mut totals = totals(&exec.state);
-    let left = totals.at(from).checked_sub(amount).expect("a place holds at least the units that its objects hold");
-    *totals.at(from) = left;
-    let grown = totals.at(to).checked_add(amount).expect("no place holds more than the issued supply, which fits");
-    *totals.at(to) = grown;
+    let left = at(&mut totals, from).checked_sub(amount).expect("a place holds at least what its objects hold");
+    *at(&mut totals, from) = left;
+    let grown =
+        at(&mut totals, to).checked_add(amount).expect("no place holds more than the issued supply, which fits");
+    *at(&mut totals, to) = grown;
     TOTALS.set(&mut exec.state, &(), &totals);
 }
 
-/// Creates units at a place; genesis only until issuers exist (T-6).
-pub(crate) fn issue(exec: &mut Exec<'_>, to: Place, amount: Amount) -> crate::exec::Done {
+/// Creates units at a place: genesis, and the curve (T-6).
+pub(crate) fn issue(exec: &mut Exec<'_>, to: Place, amount: Amount) -> Done {
     let mut totals = totals(&exec.state);
-    totals.issued = crate::exec::add(totals.issued, amount)?;
-    let grown = crate::exec::add(*totals.at(to), amount)?;
-    *totals.at(to) = grown;
+    totals.issued = add(totals.issued, amount)?;
+    let grown = add(*at(&mut totals, to), amount)?;
+    *at(&mut totals, to) = grown;
     TOTALS.set(&mut exec.state, &(), &totals);
     Ok(())
-}
-
-/// Moves escrowed units of `order` into the treasury. (T-5)
-pub(crate) fn pay_treasury(exec: &mut Exec<'_>, from: Place, amount: Amount, order: OrderId, kind: PaymentKind) {
-    if amount.is_zero() {
-        return;
-    }
-    shift(exec, from, Place::Treasury, amount);
-    exec.emit(Event::Paid { to: TREASURY, amount, kind, order });
-}
-
-/// Moves escrowed units of `order` into the coordinators' pool. (T-5)
-pub(crate) fn pay_coordinators(exec: &mut Exec<'_>, amount: Amount, order: OrderId) {
-    if amount.is_zero() {
-        return;
-    }
-    shift(exec, Place::Escrowed, Place::Coordinators, amount);
-    exec.emit(Event::Paid { to: COORDINATORS, amount, kind: PaymentKind::CoordinatorFee, order });
-}
-
-/// The address that stands for the treasury in events; no key can own it.
-pub const TREASURY: althing_types::Address = althing_types::Address(*b"althing/treasury/pol");
-/// The address that stands for the coordinators' pool in events; no key can own it.
-pub const COORDINATORS: althing_types::Address = althing_types::Address(*b"althing/coordinators");
-
-/// Where all units are.
-pub fn supply(state: &dyn StateRead) -> Supply {
-    let t = totals(state);
-    Supply {
-        issued: t.issued,
-        free: t.free,
-        bonded: t.bonded,
-        unbonding: t.unbonding,
-        escrowed: t.escrowed,
-        treasury: t.treasury,
-        coordinators: t.coordinators,
-    }
 }

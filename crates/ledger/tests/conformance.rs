@@ -6,8 +6,8 @@
 mod support;
 
 use althing_types::{
-    Address, Amount, Auth, Call, Hash, Input, Lane, LedgerError, ModelId, OrderId, SessionPublicKey, SignedTx,
-    Verification,
+    Address, Amount, Auth, BallotAnswer, Call, Hash, Input, Lane, LedgerError, ModelId, ModelReward, OrderId, Ppm,
+    SessionPublicKey, SignedTx, Verification,
     call::{OrderSubmit, Scope},
     encode,
 };
@@ -52,8 +52,19 @@ fn calls() -> Vec<Call> {
         Call::OrderComplete { order, output: cid, output_size: 6 },
         Call::OrderCancel { order },
         Call::Agree { order, output: cid },
-        Call::Contest { order },
+        Call::Contest { order, ballot: None },
         Call::Vote { order, refute: true },
+        Call::Contest { order, ballot: Some(Hash([7; 32])) },
+        Call::VoteCommit { order, ballot: Hash([7; 32]) },
+        Call::VoteOpen { order, answer: BallotAnswer::Output { output: cid }, salt: Hash([8; 32]) },
+        Call::VoteOpen { order, answer: BallotAnswer::InputUnavailable, salt: Hash([8; 32]) },
+        Call::OrderClaim { order },
+        Call::Delegate { provider: address, amount },
+        Call::Undelegate { provider: address, amount: Some(amount) },
+        Call::DelegationMove { from: address, to: Address([9; 20]), amount: None },
+        Call::DelegationClaim { provider: address },
+        Call::CommissionSet { commission: Ppm(125_000) },
+        Call::ModelRewardSet { model, reward: Some(ModelReward { rate: 1_000_000, unit_bytes: 1_000 }) },
     ]
 }
 
@@ -90,7 +101,7 @@ fn a_scripted_life_gives_the_state_that_it_always_gave() {
     net.agree(claimed, provider(2), "right").unwrap();
     let refuted = net.open_order();
     net.solve(refuted, provider(3), "wrong");
-    net.ok(vec![(provider(1), Call::Contest { order: refuted })]);
+    net.ok(vec![(provider(1), Call::Contest { order: refuted, ballot: None })]);
     net.ok(vec![(provider(2), Call::Vote { order: refuted, refute: true })]);
     assert_eq!(net.call(provider(3), Call::Vote { order: refuted, refute: false }), Err(LedgerError::VoteExists));
     net.ok(vec![

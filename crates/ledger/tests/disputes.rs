@@ -9,7 +9,7 @@ use althing_types::{Amount, Call, LedgerError as E, OrderId, OrderState, Outcome
 use support::*;
 
 fn contest(net: &mut Net, id: OrderId, n: u8) -> Result<(), E> {
-    net.call(provider(n), Call::Contest { order: id })
+    net.call(provider(n), Call::Contest { order: id, ballot: None })
 }
 
 fn vote(net: &mut Net, id: OrderId, n: u8, refute: bool) -> Result<(), E> {
@@ -285,7 +285,7 @@ fn a_standstill_of_the_chain_closes_no_window_and_no_vote() {
     net.solve(id, provider(1), "wrong");
     net.jump(86_400_000, vec![]);
     assert!(matches!(net.get(&id).state, OrderState::Solved { .. }), "a day without blocks is no challenge window");
-    net.ok(vec![(provider(2), Call::Contest { order: id })]);
+    net.ok(vec![(provider(2), Call::Contest { order: id, ballot: None })]);
     net.jump(86_400_000, vec![]);
     net.ok(vec![(provider(3), Call::Vote { order: id, refute: true })]);
     net.wait(net_params_voting());

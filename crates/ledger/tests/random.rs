@@ -83,7 +83,9 @@ impl Naive {
                 *self.bond.entry(*provider).or_default() -= units(amount);
             }
             Event::Unbonded { provider, amount } => *self.free.entry(*provider).or_default() += units(amount),
-            Event::Slashed { provider, amount, .. } => *self.bond.entry(*provider).or_default() -= units(amount),
+            Event::Slashed { provider, amount, delegated, .. } => {
+                *self.bond.entry(*provider).or_default() -= units(amount) - units(delegated);
+            }
             Event::OrderSubmitted { client, fee, .. } => *self.free.entry(*client).or_default() -= units(fee),
             Event::Paid { to, amount, .. } => *self.free.entry(*to).or_default() += units(amount),
             _ => {}
@@ -131,7 +133,9 @@ impl Life {
                 let output = output(&name(*lie, *who));
                 (provider(*who), Call::Agree { order: self.order(*order)?, output })
             }
-            Attempt::Contest { order, who } => (provider(*who), Call::Contest { order: self.order(*order)? }),
+            Attempt::Contest { order, who } => {
+                (provider(*who), Call::Contest { order: self.order(*order)?, ballot: None })
+            }
             Attempt::Vote { order, who, refute } => {
                 (provider(*who), Call::Vote { order: self.order(*order)?, refute: *refute })
             }

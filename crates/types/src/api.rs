@@ -12,6 +12,7 @@
 //! | `GET /v1/orders?state=open`, `/v1/orders/{id}` | [`crate::Order`] |
 //! | `GET /v1/cases`, `/v1/cases/{order}` | [`crate::Case`] |
 //! | `GET /v1/supply` | [`Supply`] |
+//! | `GET /v1/emission` | [`Emission`] |
 //! | `GET /v1/params` | [`crate::Params`] |
 //! | `GET /v1/blocks/{height}` | [`BlockView`] |
 //! | `GET /v1/events?from=HEIGHT` | server-sent events, one [`BlockEvents`] per block |
@@ -20,6 +21,7 @@
 //! Errors are `{"error":{"code":…,"message":…}}` with a fitting status.
 
 use crate::{Account, Address, Amount, ChainId, Event, Hash, Order, TxId, TxReceipt, object::hex_bytes};
+use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
 /// Where a node stands.
@@ -84,16 +86,66 @@ pub struct AccountView {
 }
 
 /// Where all units are. (E-3)
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct Supply {
     /// All units that exist.
     pub issued: Amount,
+    /// On accounts, spendable.
     pub free: Amount,
+    /// Providers' own bonds.
     pub bonded: Amount,
+    /// Delegated to providers, those that are leaving included.
+    pub delegated: Amount,
+    /// Own bonds on their way out.
     pub unbonding: Amount,
+    /// Fees of orders that are not over.
     pub escrowed: Amount,
+    /// Earned by delegators and shareholders and not claimed yet.
+    pub owed: Amount,
+    /// Deposits for stored objects.
+    pub deposits: Amount,
+    /// Minted for liquidity providers and not paid out yet.
+    pub drip: Amount,
+    /// In the pools of the market.
+    pub pools: Amount,
     pub treasury: Amount,
     pub coordinators: Amount,
+}
+
+impl Supply {
+    /// Every place and what it holds.
+    pub fn places(&self) -> [(&'static str, Amount); 11] {
+        [
+            ("free", self.free),
+            ("bonded", self.bonded),
+            ("delegated", self.delegated),
+            ("unbonding", self.unbonding),
+            ("escrowed", self.escrowed),
+            ("owed", self.owed),
+            ("deposits", self.deposits),
+            ("drip", self.drip),
+            ("pools", self.pools),
+            ("treasury", self.treasury),
+            ("coordinators", self.coordinators),
+        ]
+    }
+}
+
+/// Where the emission curve stands. (T-6)
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Emission {
+    /// Since genesis.
+    pub elapsed_ms: u64,
+    /// The most that is ever minted.
+    pub cap: Amount,
+    /// What should have been minted by now.
+    pub target: Amount,
+    /// What counts as minted.
+    pub supply: Amount,
+    /// With 18 decimals: 10^18 is 1.
+    pub multiplier: Amount,
+    /// What a task earns now, before a model's rate and metering.
+    pub reward: Amount,
 }
 
 /// A finalized block without its transactions' bytes.

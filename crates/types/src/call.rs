@@ -2,7 +2,10 @@
 //!
 //! Numbering is append-only: a new call goes to the end of its enum.
 
-use crate::{Address, Amount, Cid, Hash, Input, Lane, ModelId, OrderId, SessionPublicKey, Verification};
+use crate::{
+    Address, Amount, BallotAnswer, Cid, Hash, Input, Lane, ModelId, ModelReward, OrderId, Ppm, SessionPublicKey,
+    Verification,
+};
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
@@ -40,10 +43,29 @@ pub enum Call {
     OrderCancel { order: OrderId },
     /// Confirms a solution by an own re-run. (V-1)
     Agree { order: OrderId, output: Cid },
-    /// Disputes the standing solution of an order. (T-7)
-    Contest { order: OrderId },
-    /// Votes in the dispute over an order; `refute` is a vote against the solution. (T-7)
+    /// Disputes the standing solution of an order; where votes are committed, with the commitment to
+    /// the own re-run, which is to be opened like a juror's. (T-7)
+    Contest { order: OrderId, ballot: Option<Hash> },
+    /// Votes openly in the dispute over an order; `refute` is a vote against the solution. (T-7)
     Vote { order: OrderId, refute: bool },
+    /// Commits to the own re-run, as a juror of the dispute over an order. (T-7)
+    VoteCommit { order: OrderId, ballot: Hash },
+    /// Opens a vote that was committed. (T-7)
+    VoteOpen { order: OrderId, answer: BallotAnswer, salt: Hash },
+    /// Claims a solution whose window has ended, where claims by call are accepted. (T-4)
+    OrderClaim { order: OrderId },
+    /// Stakes behind a provider for a share of what it earns. (T-10)
+    Delegate { provider: Address, amount: Amount },
+    /// Starts to take a delegation back, all of it if no amount is given. (T-10)
+    Undelegate { provider: Address, amount: Option<Amount> },
+    /// Moves a delegation to another provider once it may leave the first. (T-10)
+    DelegationMove { from: Address, to: Address, amount: Option<Amount> },
+    /// Pays out what a delegation earned.
+    DelegationClaim { provider: Address },
+    /// Announces what the calling provider keeps of its delegators' earnings. (T-10)
+    CommissionSet { commission: Ppm },
+    /// Governance: enables, changes or ends the reward of a model's runs. (T-6)
+    ModelRewardSet { model: ModelId, reward: Option<ModelReward> },
 }
 
 /// The fields of [`Call::OrderSubmit`].
@@ -88,7 +110,16 @@ impl Scope {
         use Call::*;
         match call {
             SessionKeyAdd { .. } | SessionKeyRevoke { .. } => false,
-            Transfer { .. } | ModelRegister { .. } | ModelTermsSet { .. } | Unbond { .. } => self == Self::All,
+            Transfer { .. }
+            | ModelRegister { .. }
+            | ModelTermsSet { .. }
+            | Unbond { .. }
+            | Delegate { .. }
+            | Undelegate { .. }
+            | DelegationMove { .. }
+            | DelegationClaim { .. }
+            | CommissionSet { .. }
+            | ModelRewardSet { .. } => self == Self::All,
             OrderSubmit(_) | OrderCancel { .. } => self != Self::Provider,
             Bond { .. }
             | ModelSupport { .. }
@@ -98,7 +129,10 @@ impl Scope {
             | OrderComplete { .. }
             | Agree { .. }
             | Contest { .. }
-            | Vote { .. } => self != Self::Client,
+            | Vote { .. }
+            | VoteCommit { .. }
+            | VoteOpen { .. }
+            | OrderClaim { .. } => self != Self::Client,
         }
     }
 }
@@ -137,9 +171,36 @@ impl Call {
             Self::OrderComplete { order, output, .. } => format!("Deliver {output} for order {order}"),
             Self::OrderCancel { order } => format!("Cancel order {order}"),
             Self::Agree { order, output } => format!("Agree that {output} answers order {order}"),
-            Self::Contest { order } => format!("Contest the answer of order {order}"),
+            Self::Contest { order, .. } => format!("Contest the answer of order {order}"),
             Self::Vote { order, refute: true } => format!("Vote that the answer of order {order} is wrong"),
             Self::Vote { order, refute: false } => format!("Vote that the answer of order {order} is right"),
+            Self::VoteCommit { order, .. } => format!("Commit a vote on the answer of order {order}"),
+            Self::VoteOpen { order, answer, .. } => {
+                let says = match answer {
+                    BallotAnswer::Uphold => "it is right".into(),
+                    BallotAnswer::Refute => "it is wrong".into(),
+                    BallotAnswer::Output { output } => format!("the right answer is {output}"),
+                    BallotAnswer::InputUnavailable => "its input cannot be had".into(),
+                };
+                format!("Open the vote on the answer of order {order}: {says}")
+            }
+            Self::OrderClaim { order } => format!("Claim the fee of order {order}"),
+            Self::Delegate { provider, amount } => format!("Delegate {amount} ALTH to provider {provider}"),
+            Self::Undelegate { provider, amount } => {
+                format!("Take {} back from provider {provider}", amount_or_all(amount))
+            }
+            Self::DelegationMove { from, to, amount } => {
+                format!("Move {} from provider {from} to provider {to}", amount_or_all(amount))
+            }
+            Self::DelegationClaim { provider } => format!("Collect what provider {provider} earned for this account"),
+            Self::CommissionSet { commission } => {
+                format!("Keep {} % of what is earned for delegators", percent(u64::from(commission.0)))
+            }
+            Self::ModelRewardSet { model, reward: None } => format!("End the reward of model {model}"),
+            Self::ModelRewardSet { model, reward: Some(ModelReward { rate, unit_bytes }) } => format!(
+                "Reward runs of model {model} at {} % of the curve, in full from {unit_bytes} bytes of output",
+                percent(u64::from(*rate))
+            ),
         }
     }
 
@@ -163,6 +224,24 @@ impl Call {
             Self::Agree { .. } => "agree",
             Self::Contest { .. } => "contest",
             Self::Vote { .. } => "vote",
+            Self::VoteCommit { .. } => "vote_commit",
+            Self::VoteOpen { .. } => "vote_open",
+            Self::OrderClaim { .. } => "order_claim",
+            Self::Delegate { .. } => "delegate",
+            Self::Undelegate { .. } => "undelegate",
+            Self::DelegationMove { .. } => "delegation_move",
+            Self::DelegationClaim { .. } => "delegation_claim",
+            Self::CommissionSet { .. } => "commission_set",
+            Self::ModelRewardSet { .. } => "model_reward_set",
         }
     }
+}
+
+fn amount_or_all(amount: &Option<Amount>) -> String {
+    amount.map_or("the whole delegation".into(), |amount| format!("{amount} ALTH"))
+}
+
+/// Parts per million as a percentage: `12.5`.
+fn percent(ppm: u64) -> String {
+    Amount(u128::from(ppm) * (Amount::TOKEN.0 / 10_000)).to_string()
 }

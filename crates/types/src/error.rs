@@ -34,8 +34,6 @@ pub enum LedgerError {
     BondReserved { available: Amount },
     #[error("at most {max} unbondings may wait at a time")]
     TooManyUnbondings { max: u32 },
-    #[error("the bond changed too often: try again after {retry_after_ms} ms")]
-    TooManyBondChanges { retry_after_ms: u64 },
     #[error("jailed until {until_ms} ms")]
     Jailed { until_ms: u64 },
     #[error("unknown model {0}")]
@@ -124,4 +122,36 @@ pub enum LedgerError {
     WrongNonce { expected: u64 },
     #[error("the transaction expired at {expired_at_ms} ms")]
     TransactionExpired { expired_at_ms: u64 },
+    #[error("only governance may do this: make a proposal that does it")]
+    NotGovernor,
+    #[error("votes in this network are {form}: use {calls}")]
+    WrongVoteForm { form: String, calls: String },
+    #[error("the jury is not drawn yet: try again in the next block")]
+    JuryNotDrawn,
+    #[error("not a juror of this dispute")]
+    NotJuror,
+    #[error("the votes of this dispute are opened from {from_ms} ms of active time on")]
+    OpeningNotBegun { from_ms: u64 },
+    #[error("this vote is not committed, or opened already")]
+    NoBallot,
+    #[error("the answer and salt do not match the committed vote")]
+    BallotMismatch,
+    #[error("a vote says an output, or that the input cannot be had")]
+    AnswerInvalid,
+    #[error("claims run by themselves in this network, when the challenge window ends")]
+    ClaimsRunThemselves,
+    #[error("the challenge window ends at {claim_at_ms} ms of active time")]
+    WindowOpen { claim_at_ms: u64 },
+    #[error("while bonds are not required, only the providers that the genesis names may vote")]
+    NotBootstrapVoter,
+    #[error("no such delegation")]
+    NoDelegation,
+    #[error("only {available} ALTH are delegated")]
+    DelegationTooSmall { available: Amount },
+    #[error("at most {max} parts of a delegation may be leaving at a time")]
+    TooManyUndelegations { max: u32 },
+    #[error("the amount is too small for one share")]
+    AmountTooSmall,
+    #[error("a provider cannot delegate to itself: bond instead")]
+    DelegationToSelf,
 }

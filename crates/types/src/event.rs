@@ -1,7 +1,10 @@
 //! What happened, block by block. Events feed indexers, receipts and every running total; each
 //! unit that moves has one. (E-3) Numbering is append-only.
 
-use crate::{Address, Amount, Cid, Hash, ModelId, OrderId, Outcome, RefundReason, SessionPublicKey};
+use crate::{
+    Address, Amount, BallotAnswer, Cid, Hash, ModelId, ModelReward, OrderId, Outcome, Ppm, RefundReason,
+    SessionPublicKey,
+};
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
@@ -19,40 +22,211 @@ pub enum PaymentKind {
     SlashLeader,
     SlashJuror,
     SlashTreasury,
+    /// Minted for a run, to its provider or a delegator's pool. (T-6)
+    Reward,
+    RewardTreasury,
 }
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
-    Transferred { from: Address, to: Address, amount: Amount },
-    SessionKeyAdded { account: Address, key: SessionPublicKey },
-    SessionKeyRevoked { account: Address, key: SessionPublicKey },
-    Bonded { provider: Address, amount: Amount },
-    UnbondingStarted { provider: Address, amount: Amount, free_at_ms: u64 },
-    Unbonded { provider: Address, amount: Amount },
-    Slashed { provider: Address, amount: Amount, order: OrderId },
-    Jailed { provider: Address, until_ms: u64 },
-    ModelRegistered { model: ModelId, name: String, package: Cid },
-    ModelTermsSet { model: ModelId, fee: Amount, payee: Address },
-    ModelSupported { provider: Address, models: Vec<ModelId> },
-    OrderSubmitted { order: OrderId, client: Address, model: ModelId, fee: Amount },
-    OrderSeeded { order: OrderId, seed: u64 },
-    OrderCommitted { order: OrderId, provider: Address, commitment: Hash },
-    OrderRevealed { order: OrderId, provider: Address, output: Cid, standing: bool },
-    OrderAccepted { order: OrderId, provider: Address },
-    OrderCompleted { order: OrderId, provider: Address, output: Cid },
-    OrderCancelled { order: OrderId },
-    Agreed { order: OrderId, provider: Address, output: Cid },
-    SolutionPromoted { order: OrderId, provider: Address, output: Cid },
-    SolutionVoided { order: OrderId, provider: Address },
-    OrderClaimed { order: OrderId, provider: Address },
-    OrderRefunded { order: OrderId, reason: RefundReason },
-    OrderPruned { order: OrderId },
-    Contested { order: OrderId, contester: Address, solver: Address, voting_ends_ms: u64 },
-    Voted { order: OrderId, provider: Address, refute: bool, weight: Amount },
-    CaseClosed { order: OrderId, outcome: Outcome },
-    Paid { to: Address, amount: Amount, kind: PaymentKind, order: OrderId },
+    Transferred {
+        from: Address,
+        to: Address,
+        amount: Amount,
+    },
+    SessionKeyAdded {
+        account: Address,
+        key: SessionPublicKey,
+    },
+    SessionKeyRevoked {
+        account: Address,
+        key: SessionPublicKey,
+    },
+    Bonded {
+        provider: Address,
+        amount: Amount,
+    },
+    UnbondingStarted {
+        provider: Address,
+        amount: Amount,
+        free_at_ms: u64,
+    },
+    Unbonded {
+        provider: Address,
+        amount: Amount,
+    },
+    /// `delegated` is the part that its delegators lost.
+    Slashed {
+        provider: Address,
+        amount: Amount,
+        delegated: Amount,
+        order: OrderId,
+    },
+    Jailed {
+        provider: Address,
+        until_ms: u64,
+    },
+    ModelRegistered {
+        model: ModelId,
+        name: String,
+        package: Cid,
+    },
+    ModelTermsSet {
+        model: ModelId,
+        fee: Amount,
+        payee: Address,
+    },
+    ModelSupported {
+        provider: Address,
+        models: Vec<ModelId>,
+    },
+    OrderSubmitted {
+        order: OrderId,
+        client: Address,
+        model: ModelId,
+        fee: Amount,
+    },
+    OrderSeeded {
+        order: OrderId,
+        seed: u64,
+    },
+    OrderCommitted {
+        order: OrderId,
+        provider: Address,
+        commitment: Hash,
+    },
+    OrderRevealed {
+        order: OrderId,
+        provider: Address,
+        output: Cid,
+        standing: bool,
+    },
+    OrderAccepted {
+        order: OrderId,
+        provider: Address,
+    },
+    OrderCompleted {
+        order: OrderId,
+        provider: Address,
+        output: Cid,
+    },
+    OrderCancelled {
+        order: OrderId,
+    },
+    Agreed {
+        order: OrderId,
+        provider: Address,
+        output: Cid,
+    },
+    SolutionPromoted {
+        order: OrderId,
+        provider: Address,
+        output: Cid,
+    },
+    SolutionVoided {
+        order: OrderId,
+        provider: Address,
+    },
+    OrderClaimed {
+        order: OrderId,
+        provider: Address,
+    },
+    OrderRefunded {
+        order: OrderId,
+        reason: RefundReason,
+    },
+    OrderPruned {
+        order: OrderId,
+    },
+    Contested {
+        order: OrderId,
+        contester: Address,
+        solver: Address,
+        voting_ends_ms: u64,
+    },
+    Voted {
+        order: OrderId,
+        provider: Address,
+        refute: bool,
+        weight: Amount,
+    },
+    CaseClosed {
+        order: OrderId,
+        outcome: Outcome,
+    },
+    Paid {
+        to: Address,
+        amount: Amount,
+        kind: PaymentKind,
+        order: OrderId,
+    },
+    VoteCommitted {
+        order: OrderId,
+        provider: Address,
+        weight: Amount,
+    },
+    VoteOpened {
+        order: OrderId,
+        provider: Address,
+        answer: BallotAnswer,
+    },
+    JuryDrawn {
+        order: OrderId,
+        round: u8,
+        jurors: Vec<Address>,
+    },
+    /// New units, made for an order and paid out of its escrow in the same block. (T-6)
+    Minted {
+        order: OrderId,
+        amount: Amount,
+    },
+    /// The part of a mint that joined the liquidity drip. (T-6)
+    LiquidityRewarded {
+        order: OrderId,
+        amount: Amount,
+    },
+    Delegated {
+        delegator: Address,
+        provider: Address,
+        amount: Amount,
+    },
+    UndelegationStarted {
+        delegator: Address,
+        provider: Address,
+        amount: Amount,
+        free_at_ms: u64,
+    },
+    /// A delegation left its provider, towards `to` or the free balance.
+    Undelegated {
+        delegator: Address,
+        provider: Address,
+        amount: Amount,
+        to: Option<Address>,
+    },
+    /// A part of what a provider earned went to its delegators, to be claimed by each.
+    DelegatorsEarned {
+        provider: Address,
+        amount: Amount,
+        kind: PaymentKind,
+        order: OrderId,
+    },
+    DelegationEarningsPaid {
+        delegator: Address,
+        provider: Address,
+        fees: Amount,
+        rewards: Amount,
+    },
+    CommissionSet {
+        provider: Address,
+        commission: Ppm,
+        from_ms: u64,
+    },
+    ModelRewardSet {
+        model: ModelId,
+        reward: Option<ModelReward>,
+    },
 }
 
 impl Event {
@@ -77,7 +251,13 @@ impl Event {
             | Contested { order, .. }
             | Voted { order, .. }
             | CaseClosed { order, .. }
-            | Paid { order, .. } => Some(*order),
+            | Paid { order, .. }
+            | VoteCommitted { order, .. }
+            | VoteOpened { order, .. }
+            | JuryDrawn { order, .. }
+            | Minted { order, .. }
+            | LiquidityRewarded { order, .. }
+            | DelegatorsEarned { order, .. } => Some(*order),
             Transferred { .. }
             | SessionKeyAdded { .. }
             | SessionKeyRevoked { .. }
@@ -87,7 +267,13 @@ impl Event {
             | Jailed { .. }
             | ModelRegistered { .. }
             | ModelTermsSet { .. }
-            | ModelSupported { .. } => None,
+            | ModelSupported { .. }
+            | Delegated { .. }
+            | UndelegationStarted { .. }
+            | Undelegated { .. }
+            | DelegationEarningsPaid { .. }
+            | CommissionSet { .. }
+            | ModelRewardSet { .. } => None,
         }
     }
 }

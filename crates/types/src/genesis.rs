@@ -1,7 +1,8 @@
 //! How a network starts: its name, parameters, and who owns what. (G-1)
 
 use crate::{
-    Address, Amount, ChainId, Cid, Hash, ModelId, Params, SessionPublicKey, Verification, amount, call::Scope,
+    Address, Amount, ChainId, Cid, Hash, ModelId, ModelReward, Params, SessionPublicKey, Verification, amount,
+    call::Scope,
 };
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,9 @@ pub struct Genesis {
     pub accounts: Vec<GenesisAccount>,
     #[serde(default)]
     pub models: Vec<GenesisModel>,
+    /// Providers that vote with weight 1 each while bonds are not required. (T-9)
+    #[serde(default)]
+    pub voters: Vec<Address>,
     pub params: Params,
 }
 
@@ -60,6 +64,9 @@ pub struct GenesisModel {
     pub fee: Amount,
     pub payee: Address,
     pub verification: Verification,
+    /// Set if its runs earn rewards from the start. (T-6)
+    #[serde(default)]
+    pub reward: Option<ModelReward>,
 }
 
 impl Genesis {

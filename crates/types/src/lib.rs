@@ -27,8 +27,8 @@ pub use event::Event;
 pub use genesis::Genesis;
 pub use id::{Address, ChainId, Hash, ModelId, OrderId, SessionPublicKey, TxId};
 pub use object::{
-    Account, Agreement, Case, Commitment, Input, Lane, Model, Order, OrderState, Outcome, Provider, RefundReason,
-    SessionKey, Solution, Verification, Vote,
+    Account, Agreement, BallotAnswer, Case, Commitment, Delegation, Input, Lane, Model, ModelReward, Order, OrderState,
+    Outcome, Provider, RefundReason, SessionKey, Solution, Verification, Vote,
 };
 pub use params::Params;
 pub use tx::{Auth, SignedTx, TxError, TxReceipt};

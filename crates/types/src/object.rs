@@ -1,7 +1,8 @@
 //! The objects that the ledger stores and clients read.
 
-use crate::{Address, Amount, Cid, Hash, ModelId, OrderId, SessionPublicKey, call::Scope};
+use crate::{Address, Amount, Cid, Hash, ModelId, OrderId, Ppm, SessionPublicKey, call::Scope};
 use borsh::{BorshDeserialize, BorshSerialize};
+use ruint::aliases::U256;
 use serde::{Deserialize, Serialize};
 
 /// Seeds are below this number, 2^53 − 16, so that JSON numbers carry them. (T-2)
@@ -20,6 +21,19 @@ pub struct Account {
     pub nonce: u64,
     /// How many session keys the account has.
     pub session_keys: u32,
+    /// What it earned so far, by where it came from. (E-4)
+    pub earned: Earned,
+}
+
+/// Lifetime earnings of an account. (E-4)
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct Earned {
+    /// From fees of orders: as provider, model owner, agreeing provider, or delegator.
+    pub fees: Amount,
+    /// From minted rewards, as provider, delegator or liquidity provider.
+    pub rewards: Amount,
+    /// From the slashed bonds of others.
+    pub slashes: Amount,
 }
 
 /// A key that an account allowed to act for it.
@@ -39,14 +53,26 @@ pub struct SessionKey {
 #[derive(Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct Provider {
     pub account: Address,
-    /// Collateral, reservations included, unbonding amounts not.
+    /// Own collateral, reservations included, unbonding amounts not.
     pub bond: Amount,
-    /// The part of the bond that outstanding claims may still lose. (T-9)
+    /// Delegations to it, and those that are on their way out and can still be slashed. (T-10)
+    pub delegated: Pool,
+    pub leaving: Pool,
+    /// What it keeps of its delegators' part of its earnings, and a change that it announced.
+    pub commission: Ppm,
+    pub commission_next: Option<CommissionChange>,
+    /// What its delegators earned for each delegated share since the beginning.
+    pub earned_per_share: EarnedPerShare,
+    /// What its delegators earned and did not claim yet.
+    pub owed: Amount,
+    /// The part of bond, delegations and leaving delegations that outstanding claims may still
+    /// lose. (T-9)
     pub reserved: Amount,
-    /// Amounts on their way out. What a claim may still lose is reserved and never leaves. (T-10)
+    /// Own amounts on their way out. What a claim may still lose is reserved and never leaves. (T-10)
     pub unbonding: Vec<Unbonding>,
-    /// Bond from each of these points of active time (ms) on, oldest first, for vote weights. (T-7)
-    pub bond_history: Vec<(u64, Amount)>,
+    /// Stake (bond and delegations) from each of these points of active time (ms) on, oldest first,
+    /// for vote weights: never more than it was. (T-7)
+    pub stake_history: Vec<(u64, Amount)>,
     /// No new work before this time, ms. (T-8)
     pub jailed_until_ms: u64,
     /// Models that it says it serves. (T-13)
@@ -55,6 +81,121 @@ pub struct Provider {
     pub endpoint: String,
     /// Claims outstanding: solutions, agreements and votes not yet settled.
     pub outstanding: u32,
+}
+
+impl Provider {
+    /// What weighs: bond and delegations.
+    pub fn stake(&self) -> Amount {
+        self.bond.checked_add(self.delegated.amount).unwrap_or(Amount::MAX)
+    }
+    /// What can be slashed: the stake, and delegations on their way out. (T-10)
+    pub fn slashable(&self) -> Amount {
+        self.stake().checked_add(self.leaving.amount).unwrap_or(Amount::MAX)
+    }
+    /// The part of the stake that no claim has reserved. (T-9)
+    pub fn stake_free(&self) -> Amount {
+        self.stake().saturating_sub(self.reserved)
+    }
+    /// The commission in force at a time. (T-10)
+    pub fn commission_at(&self, now_ms: u64) -> Ppm {
+        match &self.commission_next {
+            Some(change) if now_ms >= change.from_ms => change.commission,
+            _ => self.commission,
+        }
+    }
+}
+
+/// Tokens that many hold shares of, so that a slash costs each its part without touching each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct Pool {
+    pub amount: Amount,
+    pub shares: Amount,
+}
+
+/// A change of commission that was announced. (T-10)
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct CommissionChange {
+    pub commission: Ppm,
+    pub from_ms: u64,
+}
+
+/// Stake of one account behind one provider.
+#[derive(Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct Delegation {
+    pub delegator: Address,
+    pub provider: Address,
+    /// Shares of the provider's pool of delegations.
+    pub shares: Amount,
+    /// The provider's earnings for each share when this delegation last took its part.
+    pub earned_per_share_paid: EarnedPerShare,
+    /// What it took its part of and has not been paid yet.
+    pub owed_fees: Amount,
+    pub owed_rewards: Amount,
+    /// Parts on their way out.
+    pub leaving: Vec<LeavingDelegation>,
+}
+
+/// A part of a delegation that leaves; slashable until then. (T-10)
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct LeavingDelegation {
+    /// Shares of the provider's pool of leaving delegations.
+    pub shares: Amount,
+    pub free_at_ms: u64,
+    /// Goes on to this provider instead of the free balance.
+    pub to: Option<Address>,
+}
+
+/// Earnings for each share since the beginning, by where they came from. (E-4)
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct EarnedPerShare {
+    pub fees: Accumulator,
+    pub rewards: Accumulator,
+}
+
+/// A sum for each share since the beginning of a pool: a 256-bit number, scaled by 2^128.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, BorshSerialize, BorshDeserialize)]
+pub struct Accumulator {
+    high: u128,
+    low: u128,
+}
+
+impl Accumulator {
+    fn number(self) -> U256 {
+        (U256::from(self.high) << 128) | U256::from(self.low)
+    }
+    fn of(number: U256) -> Self {
+        let low = (number & U256::from(u128::MAX)).to::<u128>();
+        Self { high: (number >> 128usize).to::<u128>(), low }
+    }
+    /// Adds `amount` for all of `shares`; what rounding leaves is never paid out.
+    ///
+    /// The sum cannot overflow: it grows by at most amount · 2^128, and amounts are of one supply.
+    pub fn add(self, amount: Amount, shares: Amount) -> Self {
+        if shares.is_zero() {
+            return self;
+        }
+        let grown = (U256::from(amount.0) << 128) / U256::from(shares.0);
+        Self::of(self.number().saturating_add(grown))
+    }
+    /// What `shares` have earned since `paid`, rounded down.
+    pub fn since(self, paid: Self, shares: Amount) -> Amount {
+        let grown = self.number().saturating_sub(paid.number());
+        let product: ruint::Uint<512, 8> = ruint::Uint::<512, 8>::from(grown) * ruint::Uint::<512, 8>::from(shares.0);
+        Amount(u128::try_from(product >> 128usize).unwrap_or(u128::MAX))
+    }
+}
+
+impl Serialize for Accumulator {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(&format_args!("{:032x}{:032x}", self.high, self.low))
+    }
+}
+
+impl<'de> Deserialize<'de> for Accumulator {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let hash = <Hash as Deserialize>::deserialize(d)?;
+        Ok(Self::of(U256::from_be_bytes(hash.0)))
+    }
 }
 
 /// One amount that leaves the bond at a stated time.
@@ -88,11 +229,24 @@ pub struct Model {
     /// Flat fee of one run, paid to `payee`.
     pub fee: Amount,
     pub payee: Address,
-    /// Bonded providers that say they serve it, and their bond.
+    /// What its runs earn beside fees, once governance enabled it. (T-6)
+    pub reward: Option<ModelReward>,
+    /// Providers that say they serve it, and their stake. (T-13)
     pub supporters: u32,
-    pub supporters_bond: Amount,
+    pub supporters_stake: Amount,
     /// Lifetime count of settled runs.
     pub runs: u64,
+}
+
+/// How governance rewards a model's runs. (T-6)
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelReward {
+    /// Multiplies the curve's reward, parts per million; above 1,000,000 for models of more use.
+    pub rate: u32,
+    /// Bytes of output that earn the whole reward where rewards are metered; smaller outputs earn
+    /// their part.
+    pub unit_bytes: u64,
 }
 
 /// What a model runs on. (T-1)
@@ -215,6 +369,8 @@ pub enum RefundReason {
     Refuted,
     /// Its solver was refuted in another case and no other solution stood behind it.
     Voided,
+    /// Its dispute found no quorum, or that the input cannot be had. (T-7, T-21)
+    Undecided,
 }
 
 /// A promise of an answer. (T-3)
@@ -239,7 +395,7 @@ pub struct Solution {
     pub time_ms: u64,
     /// The same in active time: who was bonded before may vote on it. (T-7)
     pub active_ms: u64,
-    /// Free bond when the solution was made: its vote in a dispute weighs at most this. (T-7)
+    /// Free stake when the solution was made: its vote in a dispute weighs at most this. (T-7)
     pub weight: Amount,
     /// Reserved from the bond until the solution settles. (T-9)
     pub reserved: Amount,
@@ -257,35 +413,94 @@ pub struct Agreement {
 }
 
 /// A dispute over the standing solution of one order. (T-7)
+///
+/// With open votes everybody votes until `voting_ends_ms`, and then they are counted. With committed
+/// votes a jury is drawn, commits until `voting_ends_ms`, opens until `opening_ends_ms`, and then the
+/// answers are counted; a phase ends early when nobody is missing.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct Case {
     pub order: OrderId,
     pub contester: Address,
     pub solver: Address,
+    /// Output that is disputed.
+    pub output: Cid,
     pub opened_height: u64,
     pub opened_ms: u64,
-    /// A point of active time.
+    /// The same in active time.
+    pub opened_active_ms: u64,
+    /// Points of active time.
     pub voting_ends_ms: u64,
+    pub opening_ends_ms: u64,
     pub votes: Vec<Vote>,
+    /// Set with committed votes.
+    pub jury: Option<Jury>,
     /// Parameters as they were at the opening. (T-18)
-    pub slash: crate::Ppm,
-    pub slash_leader: crate::Ppm,
-    pub slash_jurors: crate::Ppm,
-    pub jail_ms: u64,
-    /// Set when the vote is counted.
+    pub terms: CaseTerms,
+    /// Set when the votes are counted.
     pub outcome: Option<Outcome>,
+}
+
+/// The parameters that a case keeps. (T-18)
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct CaseTerms {
+    pub slash: Ppm,
+    pub slash_leader: Ppm,
+    pub slash_jurors: Ppm,
+    pub jail_ms: u64,
+    pub voting_period_ms: u64,
+    pub opening_period_ms: u64,
+    pub jury_seats: u32,
+    pub jury_seats_redrawn: u32,
+    pub jury_quorum: Ppm,
+}
+
+/// Who was drawn to judge. (T-7)
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct Jury {
+    /// 0, or 1 for the larger one that is drawn once if the first misses its quorum.
+    pub round: u8,
+    /// The view from which a beacon may draw it.
+    pub from_view: u64,
+    /// Drawn jurors and their weights; `None` until the beacon came.
+    pub seats: Option<Vec<Juror>>,
+}
+
+/// One seat of a jury.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct Juror {
+    pub provider: Address,
+    pub weight: Amount,
 }
 
 /// One vote in a case.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct Vote {
     pub provider: Address,
-    /// True: the solution is wrong.
-    pub refute: bool,
     pub weight: Amount,
     pub reserved: Amount,
     /// True for the solver's and the agreements' votes, whose reservations were made earlier.
     pub inherited: bool,
+    /// What was committed to; `None` for open votes.
+    pub ballot: Option<Hash>,
+    /// What it says; `None` while it is a commitment that nobody opened.
+    pub answer: Option<BallotAnswer>,
+}
+
+/// What a vote says. (T-7)
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
+)]
+#[borsh(use_discriminant = false)]
+#[serde(tag = "answer", rename_all = "snake_case")]
+pub enum BallotAnswer {
+    /// The solution is right.
+    Uphold,
+    /// The solution is wrong.
+    Refute,
+    /// The voter's own re-run gave this.
+    Output { output: Cid },
+    /// The voter could not get the input. (T-21)
+    InputUnavailable,
 }
 
 /// How a case ended.
@@ -297,6 +512,8 @@ pub enum Outcome {
     Upheld,
     /// The solution was wrong.
     Refuted,
+    /// Two juries missed their quorum, or found that the input cannot be had; nobody is slashed.
+    Voided,
 }
 
 /// Serde helper: bytes as hex.

@@ -41,9 +41,23 @@ pub struct Net {
     nonces: BTreeMap<Address, u64>,
 }
 
-/// The default profile with round windows: 8 s to challenge, 8 s to vote.
+/// The default profile with round windows, open votes and without costs: 8 s to challenge, 8 s to
+/// vote.
 pub fn params() -> Params {
-    profile::parse(profile::DEFAULT, true).unwrap()
+    let params = profile::parse(profile::DEFAULT, true).unwrap().params;
+    Params {
+        voting_period_ms: 8_000,
+        votes_committed: false,
+        base_fee_byte: Amount::ZERO,
+        base_fee_unit: Amount::ZERO,
+        deposit_object: Amount::ZERO,
+        ..params
+    }
+}
+
+/// The same with committed votes: 8 s to commit, 3 s to open.
+pub fn params_committed() -> Params {
+    Params { votes_committed: true, ..params() }
 }
 
 impl Net {
@@ -67,6 +81,7 @@ impl Net {
             fee: alth("1"),
             payee: PAYEE,
             verification,
+            reward: None,
         };
         let models = vec![model("exact", Verification::Exact), model("loose", Verification::None)];
         let genesis = Genesis {
@@ -78,10 +93,18 @@ impl Net {
                 .chain((1..=providers).map(|n| account(provider(n), "100", bond)))
                 .collect(),
             models: models.clone(),
+            voters: Vec::new(),
             params,
         };
+        Self::of(&genesis, providers)
+    }
+
+    /// A network of a genesis whose first model is run by `providers` and whose second cannot be
+    /// verified.
+    pub fn of(genesis: &Genesis, providers: u8) -> Self {
+        let models = &genesis.models;
         let mut net = Self {
-            state: genesis_state(&genesis).unwrap(),
+            state: genesis_state(genesis).unwrap(),
             block: BlockContext {
                 chain: genesis.chain_id(),
                 height: 0,
