@@ -56,7 +56,7 @@ struct World {
 
 impl World {
     fn new(coordinators: String, time_ms: u64) -> Result<Self> {
-        let mut params = profile::parse(profile::DEFAULT, true)?;
+        let mut params = profile::parse(profile::DEFAULT, true)?.params;
         params.challenge_window_ms = CHALLENGE_WINDOW_MS;
         let mut accounts = Vec::new();
         let mut signers = |count: usize, scope, bond: u64| -> Vec<SessionSigner> {
@@ -87,9 +87,10 @@ impl World {
             fee: Amount::tokens(1),
             payee: owner,
             verification: Verification::Exact,
+            reward: None,
         };
         let id = model.id();
-        let genesis = Genesis { network: "bench".into(), time_ms, coordinators, accounts, models: vec![model], params };
+        let genesis = Genesis { network: "bench".into(), time_ms, coordinators, accounts, models: vec![model], voters: Vec::new(), params };
         Ok(Self { chain: genesis.chain_id(), genesis, model: id, clients, providers })
     }
 

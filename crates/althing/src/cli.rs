@@ -2,7 +2,7 @@
 //! is data.
 
 use althing_gateway::Level;
-use althing_types::{Address, Amount, OrderId, SessionPublicKey, call::Scope};
+use althing_types::{Address, Amount, Cid, OrderId, SessionPublicKey, call::Scope};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -78,9 +78,10 @@ pub struct DevArgs {
     /// How many of the providers lie: they reveal garbage without running anything.
     #[arg(long, default_value_t = 0)]
     pub liars: u32,
-    /// Parameters of the ledger, a TOML file. For new networks.
-    #[arg(long, value_name = "FILE")]
-    pub profile: Option<PathBuf>,
+    /// Parameters of the ledger: `default`, `dml` (the paper, exactly), or a TOML file. For new
+    /// networks.
+    #[arg(long, value_name = "NAME|FILE", default_value = "default")]
+    pub profile: String,
     /// Address of the OpenAI-compatible API. [default: 127.0.0.1:8700, any free port with --exit]
     #[arg(long)]
     pub listen: Option<SocketAddr>,
@@ -103,9 +104,9 @@ pub struct InitArgs {
     /// The network's name.
     #[arg(long, default_value = "althing")]
     pub network: String,
-    /// Parameters of the ledger, a TOML file.
-    #[arg(long, value_name = "FILE")]
-    pub profile: Option<PathBuf>,
+    /// Parameters of the ledger: `default`, `dml` (the paper, exactly), or a TOML file.
+    #[arg(long, value_name = "NAME|FILE", default_value = "default")]
+    pub profile: String,
     /// Use the windows of seconds that the profile has for dev networks.
     #[arg(long)]
     pub dev_windows: bool,
@@ -402,9 +403,46 @@ pub enum DisputeCommand {
     /// Contest the standing answer of an order; part of your bond is at stake.
     Open {
         order: OrderId,
+        /// What your own re-run gave: required where votes are committed. Open it with `reveal`.
+        #[arg(long)]
+        output: Option<Cid>,
         #[command(flatten)]
         wallet: Wallet,
     },
+    /// Vote in a dispute; part of your bond is at stake.
+    Vote {
+        order: OrderId,
+        #[command(flatten)]
+        answer: VoteAnswer,
+        #[command(flatten)]
+        wallet: Wallet,
+    },
+    /// Open a vote that you committed, contesters theirs too: say the same answer again.
+    Reveal {
+        order: OrderId,
+        #[command(flatten)]
+        answer: VoteAnswer,
+        #[command(flatten)]
+        wallet: Wallet,
+    },
+}
+
+/// What a vote says.
+#[derive(Clone, Copy, Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct VoteAnswer {
+    /// Where votes are open: the answer is right.
+    #[arg(long)]
+    pub uphold: bool,
+    /// Where votes are open: the answer is wrong.
+    #[arg(long)]
+    pub refute: bool,
+    /// Where votes are committed: what your own re-run gave.
+    #[arg(long)]
+    pub output: Option<Cid>,
+    /// Where votes are committed: nobody serves the input.
+    #[arg(long)]
+    pub input_unavailable: bool,
 }
 
 #[derive(Debug, Args)]

@@ -4,7 +4,8 @@ use crate::{
     bench,
     cli::{
         AccountCommand, AskArgs, BenchCommand, Cli, Command, DisputeCommand, GatewayArgs, InitArgs, KeyCommand,
-        ModelCommand, NodeArgs, NodeCommand, NodeUrl, OrderCommand, ProviderArgs, TransferArgs, VerifyArgs, Wallet,
+        ModelCommand, NodeArgs, NodeCommand, NodeUrl, OrderCommand, ProviderArgs, TransferArgs, VerifyArgs, VoteAnswer,
+        Wallet,
     },
     dev,
     home::{CoordinatorHome, Home, Plan},
@@ -17,10 +18,10 @@ use althing_gateway::{ApiKey, ApiKeys, Level};
 use althing_node::receipt;
 use althing_runtime::{ChatInput, Package};
 use althing_sdk::{
-    Clock as _, LedgerClient, OrderFilter, Sender, SessionKeyPair, Signer as _, SystemClock, WalletSigner,
+    Ballot, Clock as _, LedgerClient, OrderFilter, Sender, SessionKeyPair, Signer as _, SystemClock, WalletSigner,
 };
 use althing_types::{
-    Address, Amount, Call, Hash, Input, Lane, Order, OrderState, Verification,
+    Address, Amount, BallotAnswer, Call, Hash, Input, Lane, Order, OrderId, OrderState, Verification,
     api::{Included, Status},
     call::{OrderSubmit, Scope},
 };
@@ -56,13 +57,13 @@ pub async fn run(cli: Cli) -> Result<()> {
 // ---- networks and roles ----
 
 fn init(args: InitArgs, json: bool) -> Result<()> {
-    let params = dev::params(args.profile.as_deref(), args.dev_windows)?;
+    let profile = dev::read_profile(&args.profile, args.dev_windows)?;
     let home = Home(args.dir);
     let genesis = home.init(&Plan {
         network: args.network,
         coordinators: args.coordinators,
         providers: args.providers,
-        params,
+        profile,
         port_base: args.port_base,
     })?;
     let dir = home.0.display();
@@ -479,22 +480,65 @@ async fn dispute(command: DisputeCommand, json: bool) -> Result<()> {
             let rows: Vec<_> = cases
                 .iter()
                 .map(|case| {
-                    let refute = case.votes.iter().filter(|vote| vote.refute).count();
+                    let known = case.votes.iter().filter(|vote| vote.answer.is_some()).count();
                     vec![
                         case.order.to_string(),
                         case.solver.to_string(),
                         case.contester.to_string(),
-                        refute.to_string(),
-                        (case.votes.len() - refute).to_string(),
+                        known.to_string(),
+                        (case.votes.len() - known).to_string(),
                     ]
                 })
                 .collect();
-            table(&["ORDER", "SOLVER", "CONTESTER", "REFUTE", "UPHOLD"], &rows);
+            table(&["ORDER", "SOLVER", "CONTESTER", "VOTES", "UNOPENED"], &rows);
             Ok(())
         }
         DisputeCommand::Show { order, node } => output::json(&connect(&node.node).await?.case(order).await?),
-        DisputeCommand::Open { order, wallet } => send(&wallet, json, |_| Call::Contest { order }).await.map(drop),
+        DisputeCommand::Open { order, output, wallet } => {
+            let ballot = match output {
+                Some(output) => Some(ballot(&wallet, &order, 0, BallotAnswer::Output { output }).await?.hash()),
+                None => None,
+            };
+            send(&wallet, json, |_| Call::Contest { order, ballot }).await.map(drop)
+        }
+        DisputeCommand::Vote { order, answer, wallet } => {
+            let call = match ballot_answer(&answer) {
+                BallotAnswer::Uphold => Call::Vote { order, refute: false },
+                BallotAnswer::Refute => Call::Vote { order, refute: true },
+                answer => {
+                    let round = round_of(&wallet, order).await?;
+                    ballot(&wallet, &order, round, answer).await?.commit()
+                }
+            };
+            send(&wallet, json, |_| call).await.map(drop)
+        }
+        DisputeCommand::Reveal { order, answer, wallet } => {
+            let round = round_of(&wallet, order).await?;
+            let call = ballot(&wallet, &order, round, ballot_answer(&answer)).await?.open();
+            send(&wallet, json, |_| call).await.map(drop)
+        }
     }
+}
+
+fn ballot_answer(answer: &VoteAnswer) -> BallotAnswer {
+    match answer {
+        VoteAnswer { uphold: true, .. } => BallotAnswer::Uphold,
+        VoteAnswer { refute: true, .. } => BallotAnswer::Refute,
+        VoteAnswer { output: Some(output), .. } => BallotAnswer::Output { output: *output },
+        _ => BallotAnswer::InputUnavailable,
+    }
+}
+
+/// Which jury judges.
+async fn round_of(wallet: &Wallet, order: OrderId) -> Result<u8> {
+    let case = connect(&wallet.node.node).await?.case(order).await?;
+    Ok(case.jury.map_or(0, |jury| jury.round))
+}
+
+async fn ballot(wallet: &Wallet, order: &OrderId, round: u8, answer: BallotAnswer) -> Result<Ballot> {
+    let signer = WalletSigner::read(&wallet.wallet)?;
+    let chain = connect(&wallet.node.node).await?.status().await?.chain;
+    Ok(Ballot::new(&chain, order, round, &signer.account(), answer, &signer.secret()))
 }
 
 // ---- receipts ----

@@ -73,16 +73,17 @@ struct Told<'a> {
     elapsed_ms: u64,
 }
 
-/// Reads a profile, or the default one, for networks whose windows are seconds.
-pub fn params(profile: Option<&Path>, dev: bool) -> Result<althing_types::Params> {
-    let text = match profile {
-        None => profile::DEFAULT.to_owned(),
-        Some(path) => {
-            std::fs::read_to_string(path).with_context(|| format!("cannot read the profile {}", path.display()))?
-        }
+/// Reads a profile: a file, or one that is shipped by its name. With `dev`, its windows are seconds.
+pub fn read_profile(name: &str, dev: bool) -> Result<profile::Profile> {
+    let shipped = profile::SHIPPED.iter().find(|(shipped, _)| *shipped == name);
+    let text = match shipped {
+        Some((_, text)) => (*text).to_owned(),
+        None => std::fs::read_to_string(name).with_context(|| {
+            let names: Vec<_> = profile::SHIPPED.iter().map(|(name, _)| *name).collect();
+            format!("{name} is neither a file nor a shipped profile ({})", names.join(", "))
+        })?,
     };
-    let name = profile.map_or("the default profile".into(), |path| path.display().to_string());
-    profile::parse(&text, dev).with_context(|| name)
+    profile::parse(&text, dev).with_context(|| format!("the profile {name}"))
 }
 
 /// Runs the command.
@@ -142,12 +143,12 @@ async fn start(args: &DevArgs, progress: &indicatif::ProgressBar) -> Result<Netw
             bail!("{} of {} providers cannot lie", args.liars, args.providers);
         }
         progress.set_message("making a network");
-        let params = params(args.profile.as_deref(), true)?;
+        let profile = read_profile(&args.profile, true)?;
         home.init(&Plan {
             network: "dev".into(),
             coordinators: args.coordinators,
             providers: args.providers,
-            params,
+            profile,
             port_base: 7700,
         })?;
     }

@@ -17,14 +17,16 @@ use althing_gateway::{ApiKey, ApiKeys, GatewayConfig};
 use althing_provider::Behaviour;
 use althing_sdk::{SessionKeyPair, Signer as _, WalletSigner, keys::write_secret_line};
 use althing_types::{
-    Amount, Genesis, Hash, Params, SessionPublicKey, Verification,
+    Address, Amount, Genesis, Hash, SessionPublicKey, Verification,
     amount::{from_tokens, to_tokens},
     call::Scope,
     genesis::{GenesisAccount, GenesisModel, GenesisSessionKey},
+    profile::{GenesisPlan, HolderPlan, Profile},
 };
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
@@ -38,7 +40,7 @@ pub struct Plan {
     pub network: String,
     pub coordinators: u32,
     pub providers: u32,
-    pub params: Params,
+    pub profile: Profile,
     /// First of the ports: coordinators' own, their APIs, providers, the gateway.
     pub port_base: u16,
 }
@@ -204,10 +206,13 @@ impl Home {
 
         let (client, maker) = (WalletSigner::random(), WalletSigner::random());
         let session = SessionKeyPair::random();
+        let holdings = Holdings::of(&plan.profile.genesis)?;
         let mut accounts = vec![
-            account(client.account(), 1_000, 0, Some((session.public(), Scope::Client, Amount::tokens(1_000)))),
-            account(maker.account(), 10, 0, None),
+            holdings.account(Role::Client, client.account(), Some((session.public(), Scope::Client))),
+            holdings.account(Role::Maker, maker.account(), None),
         ];
+        accounts.extend(holdings.others.iter().cloned());
+        let mut provider_accounts = Vec::new();
         let gateway = self.gateway();
         create_dir(&gateway)?;
         let defaults = GatewayConfig::default();
@@ -228,8 +233,9 @@ impl Home {
 
         for index in 0..plan.providers {
             let (wallet, session) = (WalletSigner::random(), SessionKeyPair::random());
-            let key = (session.public(), Scope::Provider, Amount::tokens(1_000));
-            accounts.push(account(wallet.account(), 10, 100, Some(key)));
+            let key = (session.public(), Scope::Provider);
+            accounts.push(holdings.account(Role::Provider, wallet.account(), Some(key)));
+            provider_accounts.push(wallet.account());
             let home = self.provider(index);
             create_dir(&home)?;
             wallet.write(&home.join("wallet.key"))?;
@@ -260,8 +266,10 @@ impl Home {
                 fee: Amount(Amount::TOKEN.0 / 1_000),
                 payee: maker.account(),
                 verification: Verification::Exact,
+                reward: None,
             }],
-            params: plan.params.clone(),
+            voters: voters(&plan.profile.genesis, client.account(), maker.account(), &provider_accounts)?,
+            params: plan.profile.params.clone(),
         };
         // A genesis that the ledger would refuse is noticed here, not at the first start.
         althing_ledger::genesis_state(&genesis).context("the network's first state")?;
@@ -284,17 +292,87 @@ impl Home {
     }
 }
 
-fn account(
-    address: althing_types::Address,
-    free: u64,
-    bond: u64,
-    key: Option<(SessionPublicKey, Scope, Amount)>,
-) -> GenesisAccount {
-    let session_keys = key
-        .into_iter()
-        .map(|(key, scope, spend_limit)| GenesisSessionKey { key, scope, spend_limit, expires_at_ms: NEVER_MS })
-        .collect();
-    GenesisAccount { address, free: Amount::tokens(free), bond: Amount::tokens(bond), session_keys }
+/// The accounts that a profile can name without knowing their addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Role {
+    Client,
+    Maker,
+    Provider,
+}
+
+impl Role {
+    /// The role of a name in a profile; an address has none.
+    fn named(name: &str) -> Option<Self> {
+        match name {
+            "client" => Some(Self::Client),
+            "maker" => Some(Self::Maker),
+            "provider" => Some(Self::Provider),
+            _ => None,
+        }
+    }
+}
+
+/// A name in a profile that is no role is an address.
+fn address(who: &str) -> Result<Address> {
+    who.parse().with_context(|| format!("{who:?} in the profile's [genesis] is neither client, maker, provider"))
+}
+
+/// What each role holds at first, and other accounts that the profile names.
+struct Holdings {
+    /// Free balance and bond.
+    roles: BTreeMap<Role, (Amount, Amount)>,
+    others: Vec<GenesisAccount>,
+}
+
+impl Holdings {
+    /// The profile's holders, or a supply to try things with.
+    fn of(plan: &GenesisPlan) -> Result<Self> {
+        let mut holdings = Self { roles: BTreeMap::new(), others: Vec::new() };
+        if plan.holders.is_empty() {
+            holdings.roles.insert(Role::Client, (Amount::tokens(1_000), Amount::ZERO));
+            holdings.roles.insert(Role::Maker, (Amount::tokens(10), Amount::ZERO));
+            holdings.roles.insert(Role::Provider, (Amount::tokens(10), Amount::tokens(100)));
+        }
+        for HolderPlan { who, free, bond } in &plan.holders {
+            match Role::named(who) {
+                Some(role) => {
+                    holdings.roles.insert(role, (*free, *bond));
+                }
+                None => holdings.others.push(GenesisAccount {
+                    address: address(who)?,
+                    free: *free,
+                    bond: *bond,
+                    session_keys: Vec::new(),
+                }),
+            }
+        }
+        Ok(holdings)
+    }
+
+    fn account(&self, role: Role, address: Address, key: Option<(SessionPublicKey, Scope)>) -> GenesisAccount {
+        let (free, bond) = self.roles.get(&role).copied().unwrap_or_default();
+        let session_key = |(key, scope)| GenesisSessionKey {
+            key,
+            scope,
+            spend_limit: Amount::tokens(1_000),
+            expires_at_ms: NEVER_MS,
+        };
+        GenesisAccount { address, free, bond, session_keys: key.into_iter().map(session_key).collect() }
+    }
+}
+
+/// Who votes while bonds are not required. (T-9)
+fn voters(plan: &GenesisPlan, client: Address, maker: Address, providers: &[Address]) -> Result<Vec<Address>> {
+    let mut voters = Vec::new();
+    for who in &plan.voters {
+        match Role::named(who) {
+            Some(Role::Client) => voters.push(client),
+            Some(Role::Maker) => voters.push(maker),
+            Some(Role::Provider) => voters.extend(providers),
+            None => voters.push(address(who)?),
+        }
+    }
+    Ok(voters)
 }
 
 /// A coordinator's home, read.

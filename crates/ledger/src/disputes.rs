@@ -95,8 +95,9 @@ fn open_case(exec: &Exec<'_>, id: &OrderId) -> Done<Case> {
     case(&exec.state, id).filter(|case| case.outcome.is_none()).ok_or(LedgerError::NoCase)
 }
 
-/// A point of time after which a phase is over, told in the due queue.
+/// Puts the ends of a case's phases into the due queue.
 fn schedule(exec: &mut Exec<'_>, case: &Case) {
+    due::COUNT.set(&mut exec.state, &(case.voting_ends_ms, case.order), &());
     due::COUNT.set(&mut exec.state, &(case.opening_ends_ms, case.order), &());
 }
 
@@ -447,10 +448,15 @@ fn verdict_of_committed_votes(case: &Case, jury: &Jury) -> Option<Verdict> {
     Some(Verdict { outcome: Outcome::Refuted, winners, losers, leader: case.contester })
 }
 
-/// Due: counts the votes of a case, slashes the losing side and pays the winning one. (T-7, T-8)
+/// Due: a phase of a case is over. After the last one its votes are counted, the losing side is
+/// slashed and the winning one paid. (T-7, T-8)
 pub(crate) fn count(exec: &mut Exec<'_>, id: OrderId) {
     let Ok(case) = open_case(exec, &id) else { return };
-    if exec.active_now() < case.opening_ends_ms {
+    let (now, opening_ends_ms) = (exec.active_now(), case.opening_ends_ms);
+    if now < opening_ends_ms {
+        if now >= case.voting_ends_ms {
+            exec.emit(Event::OpeningBegun { order: id, opening_ends_ms });
+        }
         return;
     }
     let verdict = match &case.jury {

@@ -100,7 +100,7 @@ impl Machine for LedgerMachine {
     }
 
     fn wants_block(&self, state: &dyn StateRead) -> bool {
-        query::has_unseeded(&LedgerState(state))
+        query::wants_beacon(&LedgerState(state))
     }
 
     fn check_mempool(&self, state: &dyn StateRead, tx: &[u8]) -> Result<(), String> {

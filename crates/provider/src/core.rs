@@ -6,10 +6,11 @@ use crate::{
     journal::{Journal, Promise},
 };
 use althing_sdk::{
-    ClientError, Clock, Content, LedgerClient, OrderFilter, SendError, Sender, SessionKeyPair, SessionSigner,
+    Ballot, ClientError, Clock, Content, LedgerClient, OrderFilter, SendError, Sender, SessionKeyPair, SessionSigner,
 };
 use althing_types::{
-    Address, Amount, Call, ChainId, Cid, Hash, Input, ModelId, Order, OrderId, Params, commitment::commitment_hash,
+    Address, Amount, BallotAnswer, Call, ChainId, Cid, Hash, Input, ModelId, Order, OrderId, Params,
+    commitment::commitment_hash,
 };
 use futures::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use parking_lot::Mutex;
@@ -303,11 +304,19 @@ impl Provider {
         if last.replace(step) == Some(step) {
             return Ok(Step::Nothing);
         }
-        self.take(&order, step, result).await?;
+        let round = case.and_then(|case| case.jury).map_or(0, |jury| jury.round);
+        self.take(&order, step, result, params, round).await?;
         Ok(step)
     }
 
-    async fn take(&self, order: &Order, step: Step, result: Option<RunResult>) -> Result<(), StepError> {
+    async fn take(
+        &self,
+        order: &Order,
+        step: Step,
+        result: Option<RunResult>,
+        params: &Params,
+        round: u8,
+    ) -> Result<(), StepError> {
         let id = order.id;
         tracing::debug!(provider = %self.config.account, order = %id.short(), ?step);
         match (step, result) {
@@ -343,15 +352,23 @@ impl Provider {
                 self.send(Call::Agree { order: id, output: result.output }).await?;
                 self.count(|status| status.agreements += 1);
             }
-            (Step::Contest, _) => {
-                self.send(Call::Contest { order: id }).await?;
+            (Step::Contest, Some(result)) => {
+                let ballot = params.votes_committed.then(|| self.ballot(&id, 0, &result).hash());
+                self.send(Call::Contest { order: id, ballot }).await?;
                 self.count(|status| status.contests += 1);
             }
             (Step::Vote { refute }, _) => {
                 self.send(Call::Vote { order: id, refute }).await?;
                 self.count(|status| status.votes += 1);
             }
-            (Step::Complete | Step::Agree, None) => {}
+            (Step::VoteCommit, Some(result)) => {
+                self.send(self.ballot(&id, round, &result).commit()).await?;
+            }
+            (Step::VoteOpen, Some(result)) => {
+                self.send(self.ballot(&id, round, &result).open()).await?;
+                self.count(|status| status.votes += 1);
+            }
+            (Step::Complete | Step::Agree | Step::Contest | Step::VoteCommit | Step::VoteOpen, None) => {}
         }
         Ok(())
     }
@@ -366,6 +383,12 @@ impl Provider {
 
     pub(crate) async fn send(&self, call: Call) -> Result<(), SendError> {
         self.sender.send(call).await.map(|_| ())
+    }
+
+    /// The committed vote for the own result. (T-7)
+    fn ballot(&self, order: &OrderId, round: u8, result: &RunResult) -> Ballot {
+        let answer = BallotAnswer::Output { output: result.output };
+        Ballot::new(&self.chain, order, round, &self.config.account, answer, &self.key.secret())
     }
 
     fn salt(&self) -> Hash {

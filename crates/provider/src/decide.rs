@@ -22,8 +22,12 @@ pub enum Step {
     Agree,
     /// Dispute the standing solution. (T-7)
     Contest,
-    /// Vote in the dispute. (T-7)
+    /// Vote openly in the dispute. (T-7)
     Vote { refute: bool },
+    /// As a juror, commit to the own result. (T-7)
+    VoteCommit,
+    /// Open the vote that was committed. (T-7)
+    VoteOpen,
 }
 
 /// What the provider knows besides the ledger.
@@ -113,7 +117,7 @@ pub fn decide(order: &Order, case: Option<&Case>, situation: &Situation<'_>) -> 
         OrderState::Contested { .. } => {
             let (Some(standing), Some(case)) = (order.solutions.first(), case) else { return Step::Nothing };
             let Some(result) = result else {
-                return if standing.provider == me { Step::Nothing } else { Step::Run };
+                return if standing.provider == me || case.outcome.is_some() { Step::Nothing } else { Step::Run };
             };
             let committed = order.commitments.iter().any(|c| c.provider == me && c.expires_ms > now_ms);
             let refute = *result != standing.output;
@@ -121,11 +125,20 @@ pub fn decide(order: &Order, case: Option<&Case>, situation: &Situation<'_>) -> 
                 // Whoever promised the right answer shows it now: it replaces the wrong one.
                 return Step::Reveal;
             }
-            let voted = case.votes.iter().any(|vote| vote.provider == me);
-            if voted || case.outcome.is_some() || active_ms >= case.voting_ends_ms || standing.provider == me {
-                Step::Nothing
-            } else {
-                Step::Vote { refute }
+            if case.outcome.is_some() || standing.provider == me {
+                return Step::Nothing;
+            }
+            let mine = case.votes.iter().find(|vote| vote.provider == me);
+            let voting = active_ms < case.voting_ends_ms;
+            let Some(jury) = &case.jury else {
+                return if mine.is_none() && voting { Step::Vote { refute } } else { Step::Nothing };
+            };
+            let drawn = jury.seats.iter().flatten().any(|juror| juror.provider == me);
+            let again = jury.round > 0 && jury.seats.is_some() && case.contester == me;
+            match mine {
+                None if voting && (drawn || again) => Step::VoteCommit,
+                Some(vote) if vote.answer.is_none() && !voting && active_ms < case.opening_ends_ms => Step::VoteOpen,
+                _ => Step::Nothing,
             }
         }
         OrderState::Claimed | OrderState::Refunded { .. } => Step::Nothing,
@@ -135,7 +148,11 @@ pub fn decide(order: &Order, case: Option<&Case>, situation: &Situation<'_>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use althing_types::{Agreement, Commitment, Hash, Input, ModelId, OrderId, RefundReason, Solution, Vote, profile};
+    use althing_types::{
+        Agreement, BallotAnswer, Commitment, Hash, Input, ModelId, OrderId, RefundReason, Solution, Vote,
+        object::{CaseTerms, Juror, Jury},
+        profile,
+    };
 
     const ME: Address = Address([1; 20]);
     const OTHER: Address = Address([2; 20]);
@@ -206,30 +223,43 @@ mod tests {
     fn case(voters: &[Address]) -> Case {
         let vote = |provider: &Address| Vote {
             provider: *provider,
-            refute: true,
             weight: Amount::ZERO,
             reserved: Amount::ZERO,
             inherited: false,
+            ballot: None,
+            answer: Some(BallotAnswer::Refute),
         };
         Case {
             order: OrderId([7; 32]),
             contester: OTHER,
             solver: OTHER,
+            output: cid("wrong"),
             opened_height: 1,
             opened_ms: 1,
+            opened_active_ms: 1,
             voting_ends_ms: 15_000,
+            opening_ends_ms: 15_000,
             votes: voters.iter().map(vote).collect(),
-            slash: Ppm(0),
-            slash_leader: Ppm(0),
-            slash_jurors: Ppm(0),
-            jail_ms: 0,
+            jury: None,
+            terms: CaseTerms::default(),
             outcome: None,
         }
     }
 
+    /// A case with committed votes, whose jury is drawn.
+    fn jury_case(jurors: &[Address], committed: &[Address], round: u8) -> Case {
+        let seats = jurors.iter().map(|provider| Juror { provider: *provider, weight: Amount::ZERO }).collect();
+        let mut case = Case { opening_ends_ms: 18_000, ..case(committed) };
+        for vote in &mut case.votes {
+            (vote.ballot, vote.answer) = (Some(Hash::ZERO), None);
+        }
+        case.jury = Some(Jury { round, from_view: 1, seats: Some(seats) });
+        case
+    }
+
     #[test]
     fn each_state_has_its_step() {
-        let params = profile::parse(profile::DEFAULT, true).unwrap();
+        let params = profile::parse(profile::DEFAULT, true).unwrap().params;
         let base = Situation {
             me: ME,
             now_ms: NOW,
@@ -347,6 +377,56 @@ mod tests {
                 Some(Case { voting_ends_ms: NOW, ..case(&[]) }),
                 ran.clone(),
                 Step::Nothing,
+            ),
+            ("T-7: jurors run first", contested("wrong"), Some(jury_case(&[ME], &[], 0)), base.clone(), Step::Run),
+            (
+                "T-7: a juror commits to its result",
+                contested("wrong"),
+                Some(jury_case(&[ME], &[OTHER], 0)),
+                ran.clone(),
+                Step::VoteCommit,
+            ),
+            (
+                "T-7: who was not drawn does not vote",
+                contested("wrong"),
+                Some(jury_case(&[OTHER], &[], 0)),
+                ran.clone(),
+                Step::Nothing,
+            ),
+            (
+                "T-7: nor before the jury is drawn",
+                contested("wrong"),
+                Some(Case { jury: Some(Jury { round: 0, from_view: 1, seats: None }), ..case(&[]) }),
+                ran.clone(),
+                Step::Nothing,
+            ),
+            (
+                "T-7: a committed vote waits for the opening",
+                contested("wrong"),
+                Some(jury_case(&[ME], &[ME], 0)),
+                ran.clone(),
+                Step::Nothing,
+            ),
+            (
+                "T-7: and is opened then",
+                contested("wrong"),
+                Some(Case { voting_ends_ms: NOW, ..jury_case(&[ME], &[ME], 0) }),
+                ran.clone(),
+                Step::VoteOpen,
+            ),
+            (
+                "T-7: not after it",
+                contested("wrong"),
+                Some(Case { voting_ends_ms: NOW, opening_ends_ms: NOW, ..jury_case(&[ME], &[ME], 0) }),
+                ran.clone(),
+                Step::Nothing,
+            ),
+            (
+                "T-7: the contester commits again before the larger jury",
+                contested("wrong"),
+                Some(Case { contester: ME, ..jury_case(&[OTHER], &[], 1) }),
+                ran.clone(),
+                Step::VoteCommit,
             ),
             (
                 "T-3: a promised right answer comes forward",

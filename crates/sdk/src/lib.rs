@@ -5,6 +5,7 @@
 //! over the network, and take time from [`Clock`], so that their logic also runs inside the
 //! deterministic simulation.
 
+pub mod ballot;
 pub mod client;
 pub mod clock;
 pub mod content;
@@ -15,6 +16,7 @@ pub mod receipt;
 pub mod sender;
 pub mod watch;
 
+pub use ballot::Ballot;
 pub use client::{ClientError, EventStream, LedgerClient, OrderFilter};
 pub use clock::{Clock, SystemClock};
 pub use content::{Content, ContentError, StoreContent};

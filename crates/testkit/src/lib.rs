@@ -110,6 +110,7 @@ impl World {
             fee: Amount(Amount::TOKEN.0 / 1_000),
             payee: client,
             verification: Verification::Exact,
+            reward: None,
         };
         let id = model.id();
         let genesis = Genesis {
@@ -118,7 +119,8 @@ impl World {
             coordinators: network.to_hex(),
             accounts,
             models: vec![model],
-            params: profile::parse(profile::DEFAULT, true).expect("the default profile is sound"),
+            voters: Vec::new(),
+            params: profile::parse(profile::DEFAULT, true).expect("the default profile is sound").params,
         };
         Self {
             genesis,

@@ -172,6 +172,11 @@ pub enum Event {
         provider: Address,
         answer: BallotAnswer,
     },
+    /// Committed votes can be opened from now on.
+    OpeningBegun {
+        order: OrderId,
+        opening_ends_ms: u64,
+    },
     JuryDrawn {
         order: OrderId,
         round: u8,
@@ -254,6 +259,7 @@ impl Event {
             | Paid { order, .. }
             | VoteCommitted { order, .. }
             | VoteOpened { order, .. }
+            | OpeningBegun { order, .. }
             | JuryDrawn { order, .. }
             | Minted { order, .. }
             | LiquidityRewarded { order, .. }
