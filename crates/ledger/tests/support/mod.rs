@@ -4,10 +4,10 @@
 
 use althing_ledger::{BlockContext, BlockOutput, apply, execute_block, genesis_state, invariants, query};
 use althing_types::{
-    Address, Amount, Auth, Call, Cid, Event, Genesis, Hash, Input, Lane, LedgerError, ModelId, Order, OrderId, Params,
+    Address, Amount, Auth, BallotAnswer, Call, Cid, Event, Genesis, Hash, Input, Lane, LedgerError, ModelId, Order, OrderId, Params,
     SignedTx, Verification,
     call::OrderSubmit,
-    commitment::commitment_hash,
+    commitment::{ballot_hash, commitment_hash},
     genesis::{GenesisAccount, GenesisModel},
     profile,
 };
@@ -17,6 +17,19 @@ pub const CLIENT: Address = Address([0xc1; 20]);
 pub const OWNER: Address = Address([0x0e; 20]);
 pub const PAYEE: Address = Address([0x0f; 20]);
 pub const START_MS: u64 = 1_800_000_000_000;
+
+/// What a committed vote says: an output by name.
+pub fn says(name: &str) -> BallotAnswer {
+    BallotAnswer::Output { output: output(name) }
+}
+
+pub fn salt(who: Address, round: u8) -> Hash {
+    Hash::of(&[who.as_bytes(), &[round]])
+}
+
+pub fn open_call(id: OrderId, who: Address, round: u8, answer: BallotAnswer) -> Call {
+    Call::VoteOpen { order: id, answer, salt: salt(who, round) }
+}
 
 /// Provider number `n`.
 pub fn provider(n: u8) -> Address {
@@ -119,7 +132,8 @@ impl Net {
             nonces: BTreeMap::new(),
         };
         let support = Call::ModelSupport { models: vec![net.model], endpoint: "http://127.0.0.1:1".into() };
-        net.ok((1..=providers).map(|n| (provider(n), support.clone())).collect());
+        // Where bonds are required, who has none is refused.
+        net.block((1..=providers).map(|n| (provider(n), support.clone())).collect());
         net
     }
 
@@ -240,6 +254,26 @@ impl Net {
         let reveal = self.reveal_call(id, who, answer);
         self.ok(vec![(who, commit)]);
         self.ok(vec![(who, reveal)]);
+    }
+
+    /// The ballot of a committed vote, with a salt that its voter and round give.
+    pub fn ballot(&self, id: OrderId, who: Address, round: u8, answer: BallotAnswer) -> Hash {
+        ballot_hash(&self.block.chain, &id, round, &who, &answer, &salt(who, round))
+    }
+
+    pub fn contest_call(&self, id: OrderId, who: Address, answer: &str) -> Call {
+        Call::Contest { order: id, ballot: Some(self.ballot(id, who, 0, says(answer))) }
+    }
+
+    /// Waits until the jury of a contested order is drawn; its members.
+    pub fn jury(&mut self, id: OrderId) -> Vec<Address> {
+        loop {
+            let jury = query::case(&self.state, &id).unwrap().jury.unwrap();
+            if let Some(seats) = jury.seats {
+                return seats.iter().map(|juror| juror.provider).collect();
+            }
+            self.wait(100);
+        }
     }
 
     pub fn agree(&mut self, id: OrderId, who: Address, answer: &str) -> Result<(), LedgerError> {
