@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// Why a call left no trace but its receipt and its nonce.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize, thiserror::Error)]
-#[serde(tag = "error", rename_all = "snake_case")]
+#[serde(tag = "error", content = "detail", rename_all = "snake_case")]
 pub enum LedgerError {
     #[error("insufficient balance: {needed} ALTH needed, {free} ALTH free")]
     InsufficientBalance { needed: Amount, free: Amount },
@@ -154,4 +154,22 @@ pub enum LedgerError {
     AmountTooSmall,
     #[error("a provider cannot delegate to itself: bond instead")]
     DelegationToSelf,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shape_of_error_survives_json() {
+        for error in [
+            LedgerError::ZeroAmount,
+            LedgerError::UnknownModel(ModelId([1; 32])),
+            LedgerError::ModelNameTaken("fox".into()),
+            LedgerError::InsufficientBalance { needed: Amount(u128::MAX), free: Amount(1) },
+        ] {
+            let text = serde_json::to_string(&error).unwrap();
+            assert_eq!(serde_json::from_str::<LedgerError>(&text).unwrap(), error, "{text}");
+        }
+    }
 }

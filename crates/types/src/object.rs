@@ -167,14 +167,18 @@ impl Accumulator {
         let low = (number & U256::from(u128::MAX)).to::<u128>();
         Self { high: (number >> 128usize).to::<u128>(), low }
     }
-    /// Adds `amount` for all of `shares`; what rounding leaves is never paid out.
+    /// Adds `amount` for all of `shares`, rounded up in the 128th binary place, so that a sole holder
+    /// gets all of it to the unit. What is too much is below 2^-40 units a payment for all holders
+    /// together, and each rounds down: the parts stay within what was put in for 2^40 payments.
     ///
     /// The sum cannot overflow: it grows by at most amount · 2^128, and amounts are of one supply.
     pub fn add(self, amount: Amount, shares: Amount) -> Self {
         if shares.is_zero() {
             return self;
         }
-        let grown = (U256::from(amount.0) << 128) / U256::from(shares.0);
+        let scaled: U256 = U256::from(amount.0) << 128usize;
+        let (grown, rest) = scaled.div_rem(U256::from(shares.0));
+        let grown = if rest.is_zero() { grown } else { grown.saturating_add(U256::from(1)) };
         Self::of(self.number().saturating_add(grown))
     }
     /// What `shares` have earned since `paid`, rounded down.
