@@ -53,6 +53,15 @@ pub enum Command {
     Dispute(DisputeCommand),
     /// Check a receipt offline against the network's public key.
     Verify(VerifyArgs),
+    /// What tasks earn beside their fees, and a picture of ten years.
+    #[command(subcommand)]
+    Emission(EmissionCommand),
+    /// Play stories about the ledger: who does what when, and what comes of it.
+    #[command(subcommand)]
+    Scenario(ScenarioCommand),
+    /// The parameters of a network.
+    #[command(subcommand)]
+    Profile(ProfileCommand),
     /// Measure this machine.
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -459,6 +468,62 @@ pub struct VerifyArgs {
     /// Directory of the model's package, for --rerun with a model that is not shipped.
     #[arg(long, value_name = "DIR")]
     pub package: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum EmissionCommand {
+    /// Print target, multiplier and reward of a task at a point of time.
+    Show {
+        /// `default`, `dml`, or a TOML file.
+        #[arg(long, default_value = "default")]
+        profile: String,
+        /// Seconds since genesis.
+        #[arg(long)]
+        elapsed: u64,
+        /// Tokens issued so far.
+        #[arg(long)]
+        supply: Amount,
+        /// Tokens that are ever minted, instead of the profile's.
+        #[arg(long)]
+        cap: Option<Amount>,
+        /// Halving time in seconds, instead of the profile's.
+        #[arg(long)]
+        halving: Option<u64>,
+    },
+    /// Draw ten years of uneven demand, claims in part of each day.
+    Chart {
+        /// `default`, `dml`, or a TOML file.
+        #[arg(long, default_value = "dml")]
+        profile: String,
+        /// The picture, an SVG file.
+        #[arg(long, value_name = "FILE", default_value = "emission.svg")]
+        out: PathBuf,
+        /// Gives another decade of demand.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ScenarioCommand {
+    /// Play scenarios on the real ledger in virtual time; docs/scenarios.md is the format.
+    Run {
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ProfileCommand {
+    /// Print every parameter, what it means and the rules that it belongs to.
+    Show {
+        /// `default`, `dml`, or a TOML file.
+        #[arg(default_value = "default")]
+        profile: String,
+        /// With the windows of dev networks.
+        #[arg(long)]
+        dev: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -7,7 +7,7 @@ use crate::{
         ModelCommand, NodeArgs, NodeCommand, NodeUrl, OrderCommand, ProviderArgs, TransferArgs, VerifyArgs, VoteAnswer,
         Wallet,
     },
-    dev,
+    dev, economics,
     home::{CoordinatorHome, Home, Plan},
     output::{self, spinner, table},
     roles::{self, bind, connect},
@@ -50,6 +50,9 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Order(command) => order(command, json).await,
         Command::Dispute(command) => dispute(command, json).await,
         Command::Verify(args) => verify(args, json),
+        Command::Emission(command) => economics::emission(command, json),
+        Command::Scenario(command) => economics::scenario(command, json),
+        Command::Profile(command) => economics::profile(command, json),
         Command::Bench(BenchCommand::Ledger { orders }) => bench::ledger(orders, json).await,
     }
 }

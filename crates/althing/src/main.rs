@@ -4,6 +4,7 @@ mod bench;
 mod cli;
 mod commands;
 mod dev;
+mod economics;
 mod home;
 mod output;
 mod roles;

@@ -6,9 +6,11 @@
 //! gives a [`Report`]. Anything that a wallet can send can be written: a step's fields are the fields
 //! of its call, and short forms stand for what nobody wants to write out (`resolve`).
 
+mod decade;
 mod file;
 mod resolve;
 mod run;
 
+pub use decade::{Day, decade};
 pub use file::{Scenario, ScenarioError, parse};
 pub use run::{Failure, Report, StepReport, run};
