@@ -90,7 +90,15 @@ impl World {
             reward: None,
         };
         let id = model.id();
-        let genesis = Genesis { network: "bench".into(), time_ms, coordinators, accounts, models: vec![model], voters: Vec::new(), params };
+        let genesis = Genesis {
+            network: "bench".into(),
+            time_ms,
+            coordinators,
+            accounts,
+            models: vec![model],
+            voters: Vec::new(),
+            params,
+        };
         Ok(Self { chain: genesis.chain_id(), genesis, model: id, clients, providers })
     }
 

@@ -42,7 +42,9 @@ pub fn emission(command: EmissionCommand, json: bool) -> Result<()> {
             println!("reward      {reward} ALTH");
             Ok(())
         }
-        EmissionCommand::Chart { profile, out, seed } => chart(&read_profile(&profile, false)?.params, &out, seed, json),
+        EmissionCommand::Chart { profile, out, seed } => {
+            chart(&read_profile(&profile, false)?.params, &out, seed, json)
+        }
     }
 }
 

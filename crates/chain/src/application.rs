@@ -260,6 +260,7 @@ impl Chain {
             tx_ids: metas.iter().map(|meta| meta.id).collect(),
             receipts: output.receipts.clone(),
             events: output.events.clone(),
+            archived: output.archived.clone(),
         }
     }
 }

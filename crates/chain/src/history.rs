@@ -1,7 +1,8 @@
 //! What finalized blocks did, on disk.
 //!
-//! State only tells how things are; this keeps how they came about: for every block its receipts
-//! and events, and for every transaction the block that has it. A block's record is durable
+//! State only tells how things are; this keeps how they came about: for every block its receipts,
+//! its events and the objects that left the state with it, and for every transaction and every such
+//! object the block that has it. A block's record is durable
 //! before the block is acknowledged to consensus, and consensus delivers a block again if it was
 //! not acknowledged before a crash, so that the record has no gaps. One task owns the files; the
 //! newest records are also kept in memory.
@@ -42,6 +43,8 @@ pub struct BlockRecord {
     pub receipts: Vec<Vec<u8>>,
     /// The encoded events of the block.
     pub events: Vec<Vec<u8>>,
+    /// Objects that left the state, by their ids.
+    pub archived: Vec<([u8; 32], Vec<u8>)>,
 }
 
 /// The receipt of a finalized transaction.
@@ -102,13 +105,15 @@ impl Read for Stored {
 }
 
 type Records<E> = prunable::Archive<EightCap, E, Digest, Stored>;
-/// From a transaction to the height of its block and its position there.
+/// From a transaction to the height of its block and its position there; from an object that left
+/// the state likewise, its positions counted behind those of the transactions.
 type Positions<E> = prunable::Archive<EightCap, E, Digest, (u64, u32)>;
 
 enum Request {
     Append(Arc<BlockRecord>, oneshot::Sender<()>),
     Record(u64, oneshot::Sender<Option<Arc<BlockRecord>>>),
     Receipt([u8; 32], oneshot::Sender<Option<TxReceipt>>),
+    Archived([u8; 32], oneshot::Sender<Option<Vec<u8>>>),
 }
 
 /// Access to the history.
@@ -165,6 +170,16 @@ impl History {
     }
 }
 
+impl History {
+    /// An object that left the state, as it was then.
+    pub(crate) async fn archived(&self, id: &[u8; 32]) -> Result<Option<Vec<u8>>, Gone> {
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Archived(*id, reply);
+        self.requests.send(request).await.map_err(|_| Gone)?;
+        answer.await.map_err(|_| Gone)
+    }
+}
+
 /// The node has stopped.
 #[derive(Debug, thiserror::Error)]
 #[error("the node has stopped")]
@@ -210,7 +225,15 @@ where
                 let _ = reply.send(read(&records, height).await?.map(Arc::new));
             }
             Request::Receipt(id, reply) => {
-                let _ = reply.send(find(&records, &positions, &id).await?);
+                let found = find(&records, &positions, &id).await?;
+                let _ = reply.send(found.and_then(|(record, position)| record.tx_receipt(position)));
+            }
+            Request::Archived(id, reply) => {
+                let found = find(&records, &positions, &id).await?;
+                let _ = reply.send(found.and_then(|(record, position)| {
+                    let index = position.checked_sub(record.tx_ids.len())?;
+                    Some(record.archived.get(index)?.1.clone())
+                }));
             }
         }
     }
@@ -230,8 +253,9 @@ where
     }
     // Positions first: a record on disk implies that they are there. Writing one twice, after a
     // crash in between, does no harm.
-    if !record.tx_ids.is_empty() {
-        for (position, id) in record.tx_ids.iter().enumerate() {
+    if !record.tx_ids.is_empty() || !record.archived.is_empty() {
+        let ids = record.tx_ids.iter().chain(record.archived.iter().map(|(id, _)| id));
+        for (position, id) in ids.enumerate() {
             let at = (record.height, position as u32);
             let id = sha256::Digest(*id);
             positions = positions.put_multi(record.height, id, &at).await?;
@@ -254,7 +278,12 @@ where
     }
 }
 
-async fn find<E>(records: &Records<E>, positions: &Positions<E>, id: &[u8; 32]) -> Result<Option<TxReceipt>, Error>
+/// The record that has something, and its position there.
+async fn find<E>(
+    records: &Records<E>,
+    positions: &Positions<E>,
+    id: &[u8; 32],
+) -> Result<Option<(BlockRecord, usize)>, Error>
 where
     E: Storage + Clock + Metrics,
 {
@@ -264,5 +293,5 @@ where
     };
     // Without a record the block is not acknowledged yet.
     let record = read(records, height).await?;
-    Ok(record.and_then(|record| record.tx_receipt(position as usize)))
+    Ok(record.map(|record| (record, position as usize)))
 }

@@ -75,6 +75,9 @@ pub struct BlockOutput {
     pub receipts: Vec<Vec<u8>>,
     /// The encoded events of the block, in order.
     pub events: Vec<Vec<u8>>,
+    /// Objects that left the state, by their ids: the history keeps them. Ids must be hashes, apart
+    /// from those of transactions.
+    pub archived: Vec<([u8; 32], Vec<u8>)>,
 }
 
 /// A deterministic ledger.

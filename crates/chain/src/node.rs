@@ -146,6 +146,11 @@ impl NodeHandle {
         Ok(self.shared.history.receipt(id).await?)
     }
 
+    /// An object that left the state, as it was when it did.
+    pub async fn archived(&self, id: &[u8; 32]) -> Result<Option<Vec<u8>>, Stopped> {
+        Ok(self.shared.history.archived(id).await?)
+    }
+
     /// How the node is doing; `None` until it has loaded its state.
     pub fn status(&self) -> Option<Status> {
         let now_ms = self.shared.now_ms();

@@ -5,6 +5,7 @@
 //! account without waiting for each other.
 
 use crate::{
+    costs,
     exec::{Done, Exec, add},
     state::{Map, StateRead},
     supply::{self, Place},
@@ -36,6 +37,11 @@ pub fn all(state: &dyn StateRead, after: Option<Address>, limit: usize) -> Vec<(
         None => ACCOUNTS.first(state, limit),
         Some(after) => ACCOUNTS.after(state, &after, limit),
     }
+}
+
+/// Every session key, for invariants.
+pub(crate) fn all_session_keys(state: &dyn StateRead) -> Vec<SessionKey> {
+    SESSION_KEYS.first(state, usize::MAX).into_iter().map(|(_, key)| key).collect()
 }
 
 /// The nonce that the signer of `tx` must use next.
@@ -117,8 +123,8 @@ pub(crate) fn endow(exec: &mut Exec<'_>, address: &Address, amount: Amount) -> D
     supply::issue(exec, Place::of(address), amount)
 }
 
-/// Checks that the transaction may run now: expiry, key, nonce. Leaves no trace on error.
-pub(crate) fn authorise(state: &dyn StateRead, tx: &SignedTx, now_ms: u64) -> Done {
+/// Checks that the transaction may run now: expiry, key, nonce, base fee. Leaves no trace on error.
+pub(crate) fn authorise(state: &dyn StateRead, tx: &SignedTx, now_ms: u64, fee: Amount) -> Done {
     if now_ms >= tx.expires_at_ms {
         return Err(LedgerError::TransactionExpired { expired_at_ms: tx.expires_at_ms });
     }
@@ -132,11 +138,21 @@ pub(crate) fn authorise(state: &dyn StateRead, tx: &SignedTx, now_ms: u64) -> Do
     if tx.nonce != expected {
         return Err(LedgerError::WrongNonce { expected });
     }
+    let free = account(state, &tx.sender()).free;
+    if free < fee {
+        return Err(LedgerError::BaseFeeUnpayable { fee, free });
+    }
+    if let Auth::Session { account, key, .. } = &tx.auth {
+        let left = session_key(state, account, key).map_or(Amount::ZERO, |key| key.spend_left);
+        if left < fee {
+            return Err(LedgerError::SpendLimit { needed: fee, left });
+        }
+    }
     Ok(())
 }
 
-/// Uses up the nonce: kept even if the call fails.
-pub(crate) fn bump_nonce(exec: &mut Exec<'_>, tx: &SignedTx) {
+/// Uses up the nonce, and the base fee of a session key's limit: kept even if the call fails.
+pub(crate) fn bump_nonce(exec: &mut Exec<'_>, tx: &SignedTx, fee: Amount) {
     match &tx.auth {
         Auth::Wallet { account: address, .. } => {
             let mut account = account(&exec.state, address);
@@ -146,6 +162,7 @@ pub(crate) fn bump_nonce(exec: &mut Exec<'_>, tx: &SignedTx) {
         Auth::Session { account, key, .. } => {
             if let Some(mut stored) = session_key(&exec.state, account, key) {
                 stored.nonce += 1;
+                stored.spend_left = stored.spend_left.saturating_sub(fee);
                 SESSION_KEYS.set(&mut exec.state, &(*account, *key), &stored);
             }
         }
@@ -198,22 +215,23 @@ pub(crate) fn session_key_add(
     spend_limit: Amount,
     expires_at_ms: u64,
 ) -> Done {
-    let mut owner = account(&exec.state, &sender);
     if session_key(&exec.state, &sender, &key).is_some() {
         return Err(LedgerError::SessionKeyExists);
     }
-    if owner.session_keys >= SESSION_KEYS_MAX {
+    if account(&exec.state, &sender).session_keys >= SESSION_KEYS_MAX {
         return Err(LedgerError::TooManySessionKeys { max: SESSION_KEYS_MAX });
     }
     if expires_at_ms <= exec.now() {
         return Err(LedgerError::SessionKeyExpired { expired_at_ms: expires_at_ms });
     }
+    let deposit = costs::deposit(exec, &sender)?;
+    let mut owner = account(&exec.state, &sender);
     owner.session_keys += 1;
     ACCOUNTS.set(&mut exec.state, &sender, &owner);
     // A key that is added again starts its nonce at the block time, so that transactions signed
     // for its earlier life can never run again.
     let nonce = if exec.block.height == 0 { 0 } else { exec.now() };
-    let stored = SessionKey { account: sender, key, scope, spend_left: spend_limit, expires_at_ms, nonce };
+    let stored = SessionKey { account: sender, key, scope, spend_left: spend_limit, expires_at_ms, nonce, deposit };
     SESSION_KEYS.set(&mut exec.state, &(sender, key), &stored);
     exec.emit(Event::SessionKeyAdded { account: sender, key });
     Ok(())
@@ -221,13 +239,12 @@ pub(crate) fn session_key_add(
 
 /// [`Call::SessionKeyRevoke`].
 pub(crate) fn session_key_revoke(exec: &mut Exec<'_>, sender: Address, key: SessionPublicKey) -> Done {
-    if session_key(&exec.state, &sender, &key).is_none() {
-        return Err(LedgerError::UnknownSessionKey);
-    }
+    let stored = session_key(&exec.state, &sender, &key).ok_or(LedgerError::UnknownSessionKey)?;
     let mut owner = account(&exec.state, &sender);
     owner.session_keys = owner.session_keys.saturating_sub(1);
     ACCOUNTS.set(&mut exec.state, &sender, &owner);
     SESSION_KEYS.remove(&mut exec.state, &(sender, key));
+    costs::give_back(exec, &sender, stored.deposit);
     exec.emit(Event::SessionKeyRevoked { account: sender, key });
     Ok(())
 }

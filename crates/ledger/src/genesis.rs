@@ -1,7 +1,7 @@
 //! The first state, from a genesis. (G-1)
 
 use crate::{BlockContext, CLOCK, ChainClock, Exec, PARAMS, accounts, emission, invariants, registry, staking, supply};
-use althing_types::{Amount, Genesis, Hash, LedgerError, params::ParamsError};
+use althing_types::{Amount, Genesis, Hash, LedgerError, Params, params::ParamsError};
 use std::collections::BTreeMap;
 
 /// Why a genesis cannot start a network.
@@ -30,7 +30,9 @@ pub fn genesis_state(genesis: &Genesis) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Ge
         beacon_view: 0,
     };
     let empty = BTreeMap::new();
-    let mut exec = Exec::new(&empty, &block, &genesis.params);
+    // Nobody leaves deposits for what is there from the start.
+    let params = Params { deposit_object: Amount::ZERO, ..genesis.params.clone() };
+    let mut exec = Exec::new(&empty, &block, &params);
     PARAMS.set(&mut exec.state, &(), &genesis.params);
     CLOCK.set(&mut exec.state, &(), &ChainClock { height: 0, time_ms: genesis.time_ms, active_ms: genesis.time_ms });
     let holdings = genesis.accounts.iter().map(|entry| entry.free.checked_add(entry.bond));

@@ -36,6 +36,8 @@ fn conservation(state: &dyn StateRead) -> Result<(), String> {
     equal("treasury", of(supply::TREASURY), totals.treasury)?;
     equal("coordinators", of(supply::COORDINATORS), totals.coordinators)?;
     equal("delegated", providers.iter().flat_map(|p| [p.delegated.amount, p.leaving.amount]).sum(), totals.delegated)?;
+    let deposits = query::deposits(state);
+    equal("deposits", deposits, totals.deposits)?;
     equal("owed", providers.iter().map(|p| p.owed).sum(), totals.owed)?;
     equal("bonded", providers.iter().map(|p| p.bond).sum(), totals.bonded)?;
     equal("unbonding", providers.iter().flat_map(|p| &p.unbonding).map(|u| u.amount).sum(), totals.unbonding)?;

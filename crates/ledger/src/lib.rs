@@ -7,6 +7,7 @@
 //! Start reading at [`execute_block`], then `orders`.
 
 mod accounts;
+mod costs;
 mod disputes;
 mod due;
 pub mod emission;
@@ -20,6 +21,7 @@ mod staking;
 pub mod state;
 mod supply;
 
+pub use costs::base_fee;
 pub use exec::BlockContext;
 pub use genesis::{GenesisError, genesis_state};
 pub use orders::seed_of;
@@ -27,7 +29,7 @@ pub use staking::{COMMISSION_DEFAULT, delegation_owed, pool_value};
 pub use state::{StateRead, Writes, apply};
 pub use supply::{COORDINATORS, TREASURY};
 
-use althing_types::{Address, Call, Event, LedgerError, OrderId, Params, SignedTx, TxReceipt};
+use althing_types::{Address, Amount, Call, Event, LedgerError, OrderId, Params, SignedTx, TxReceipt};
 use exec::{ChainClock, Done, Exec};
 use state::{Map, Overlay};
 
@@ -64,8 +66,9 @@ pub fn execute_block(state: &dyn StateRead, block: &BlockContext, txs: &[SignedT
 
     run_hook(&mut overlay, block, &params, &mut output, orders::draw_seeds);
     run_hook(&mut overlay, block, &params, &mut output, disputes::draw_juries);
+    let mut units_left = params.block_units_max;
     for tx in txs {
-        let receipt = execute_tx(&mut overlay, block, &params, tx);
+        let receipt = execute_tx(&mut overlay, block, &params, tx, &mut units_left);
         output.events.extend(receipt.events.iter().cloned());
         output.receipts.push(receipt);
     }
@@ -92,21 +95,37 @@ fn run_hook(
 }
 
 /// Executes one transaction; on error only its nonce and its receipt remain.
-fn execute_tx(overlay: &mut Overlay<'_>, block: &BlockContext, params: &Params, tx: &SignedTx) -> TxReceipt {
+fn execute_tx(
+    overlay: &mut Overlay<'_>,
+    block: &BlockContext,
+    params: &Params,
+    tx: &SignedTx,
+    units_left: &mut u64,
+) -> TxReceipt {
     let mut receipt = TxReceipt {
         id: tx.id(&block.chain),
         sender: tx.sender(),
         call: tx.call.name().into(),
+        fee: Amount::ZERO,
         error: None,
         order: None,
         events: Vec::new(),
     };
-    if let Err(error) = accounts::authorise(overlay, tx, block.time_ms) {
-        receipt.error = Some(error);
-        return receipt;
-    }
+    let fee = costs::base_fee(params, tx);
+    let authorised = accounts::authorise(overlay, tx, block.time_ms, fee);
+    // A block does bounded work: what does not fit leaves no trace, and can be sent again. (L-1)
+    let fits = units_left.checked_sub(tx.call.units()).ok_or(LedgerError::BlockFull);
     let mut exec = Exec::new(overlay, block, params);
-    accounts::bump_nonce(&mut exec, tx);
+    match authorised.and(fits).and_then(|left| costs::charge(&mut exec, &tx.sender(), fee).map(|()| left)) {
+        Ok(left) => *units_left = left,
+        Err(error) => {
+            receipt.error = Some(error);
+            return receipt;
+        }
+    }
+    receipt.fee = fee;
+    receipt.events = std::mem::take(&mut exec.events);
+    accounts::bump_nonce(&mut exec, tx, fee);
     let writes = exec.state.into_writes();
     overlay.absorb(writes);
 
@@ -115,7 +134,7 @@ fn execute_tx(overlay: &mut Overlay<'_>, block: &BlockContext, params: &Params, 
     match done {
         Ok(order) => {
             receipt.order = order;
-            receipt.events = std::mem::take(&mut exec.events);
+            receipt.events.append(&mut exec.events);
             let writes = exec.state.into_writes();
             overlay.absorb(writes);
         }
@@ -170,7 +189,8 @@ fn dispatch(exec: &mut Exec<'_>, sender: Address, call: &Call) -> Done<Option<Or
 /// # Errors
 /// The error that executing it would give for its authorisation. A nonce in the near future is fine.
 pub fn check_for_mempool(state: &dyn StateRead, tx: &SignedTx) -> Result<(), LedgerError> {
-    match accounts::authorise(state, tx, query::clock(state).time_ms) {
+    let fee = costs::base_fee(&query::params(state), tx);
+    match accounts::authorise(state, tx, query::clock(state).time_ms, fee) {
         Err(LedgerError::WrongNonce { expected }) if tx.nonce > expected && tx.nonce - expected < 256 => Ok(()),
         verdict => verdict,
     }

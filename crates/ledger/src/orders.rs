@@ -13,7 +13,7 @@
 //! commitment is revealed later: the client may have used it.)
 
 use crate::{
-    accounts, disputes, due, emission,
+    accounts, costs, disputes, due, emission,
     exec::{Done, Exec},
     registry, staking,
     state::{Map, StateRead},
@@ -145,6 +145,7 @@ pub(crate) fn submit(exec: &mut Exec<'_>, client: Address, submit: OrderSubmit) 
     if depth > DEPTH_MAX {
         return Err(LedgerError::ParentTooDeep { max: DEPTH_MAX });
     }
+    let deposit = costs::deposit(exec, &client)?;
     accounts::debit(exec, &client, submit.fee, Place::Escrowed)?;
 
     let (previous, number) = NEWEST.get(&exec.state, &()).unwrap_or((OrderId::ZERO, 0));
@@ -182,6 +183,7 @@ pub(crate) fn submit(exec: &mut Exec<'_>, client: Address, submit: OrderSubmit) 
         agreements: Vec::new(),
         cancelled: false,
         claimed_by: None,
+        deposit,
     };
     if order.seed.is_none() && exec.params.seed_from_id {
         // The paper: a person who orders transactions can grind it. (T-2)
@@ -603,5 +605,6 @@ pub(crate) fn prune(exec: &mut Exec<'_>, id: OrderId) {
     ORDERS.remove(&mut exec.state, &id);
     BY_NUMBER.remove(&mut exec.state, &order.number);
     disputes::forget(exec, &id);
+    costs::give_back(exec, &order.client, order.deposit);
     exec.emit(Event::OrderPruned { order: id });
 }

@@ -19,6 +19,17 @@ pub fn params(state: &dyn StateRead) -> Params {
     PARAMS.get(state, &()).expect("genesis writes the parameters")
 }
 
+/// What all stored objects' deposits are together; reads the whole state. (L-1)
+pub(crate) fn deposits(state: &dyn StateRead) -> Amount {
+    let providers = staking::all(state, None, usize::MAX);
+    let delegations = providers.iter().flat_map(|p| staking::delegations_to(state, &p.account, usize::MAX));
+    let delegations: Amount = delegations.map(|delegation| delegation.deposit).sum();
+    let orders: Amount = orders::all(state, 0, usize::MAX).iter().map(|order| order.deposit).sum();
+    let models: Amount = registry::all(state, usize::MAX).iter().map(|model| model.deposit).sum();
+    let keys: Amount = accounts::all_session_keys(state).iter().map(|key| key.deposit).sum();
+    [delegations, orders, models, keys].into_iter().chain(providers.iter().map(|p| p.deposit)).sum()
+}
+
 /// Height and times of the newest block.
 ///
 /// # Panics

@@ -1,6 +1,7 @@
 //! Models: immutable packages with mutable terms, and who says that it serves them. (T-13, T-20)
 
 use crate::{
+    costs,
     exec::{Done, Exec},
     staking,
     state::{Map, StateRead},
@@ -70,6 +71,7 @@ pub(crate) fn register(
     if NAMES.has(&exec.state, &name_key(&name)) {
         return Err(LedgerError::ModelNameTaken(name));
     }
+    let deposit = costs::deposit(exec, &owner)?;
     let model = Model {
         id,
         owner,
@@ -82,6 +84,7 @@ pub(crate) fn register(
         supporters: 0,
         supporters_stake: Amount::ZERO,
         runs: 0,
+        deposit,
     };
     MODELS.set(&mut exec.state, &id, &model);
     NAMES.set(&mut exec.state, &name_key(&name), &id);

@@ -21,7 +21,7 @@
 //! reserved, and the providers that the genesis names vote with weight 1 each.
 
 use crate::{
-    accounts, due, emission,
+    accounts, costs, due, emission,
     exec::{Done, Exec, add},
     registry,
     state::{Map, StateRead},
@@ -188,7 +188,9 @@ pub(crate) fn bond(exec: &mut Exec<'_>, sender: Address, amount: Amount) -> Done
     if amount.is_zero() {
         return Err(LedgerError::ZeroAmount);
     }
-    let mut provider = provider(&exec.state, &sender).unwrap_or_else(|| new_provider(sender));
+    let known = provider(&exec.state, &sender);
+    let deposit = if known.is_none() { costs::deposit(exec, &sender)? } else { Amount::ZERO };
+    let mut provider = known.unwrap_or_else(|| Provider { deposit, ..new_provider(sender) });
     let (before, bond) = (provider.stake(), add(provider.bond, amount)?);
     accounts::debit(exec, &sender, amount, Place::Bonded)?;
     provider.bond = bond;
@@ -263,6 +265,7 @@ fn store_delegation(exec: &mut Exec<'_>, delegation: &Delegation) {
     if nothing {
         DELEGATIONS.remove(&mut exec.state, &(provider, delegator));
         BY_DELEGATOR.remove(&mut exec.state, &(delegator, provider));
+        costs::give_back(exec, &delegator, delegation.deposit);
     } else {
         DELEGATIONS.set(&mut exec.state, &(provider, delegator), delegation);
         BY_DELEGATOR.set(&mut exec.state, &(delegator, provider), &());
@@ -302,15 +305,18 @@ pub(crate) fn delegate(exec: &mut Exec<'_>, sender: Address, to: Address, amount
 /// Stakes units that are in [`Place::Delegated`] already.
 fn add_delegation(exec: &mut Exec<'_>, delegator: Address, to: Address, amount: Amount) -> Done {
     let mut provider = provider(&exec.state, &to).ok_or(LedgerError::NotProvider)?;
-    let mut delegation = delegation(&exec.state, &to, &delegator).unwrap_or_else(|| Delegation {
+    let before = provider.stake();
+    let shares = join(&mut provider.delegated, amount)?;
+    let known = delegation(&exec.state, &to, &delegator);
+    let deposit = if known.is_none() { costs::deposit(exec, &delegator)? } else { Amount::ZERO };
+    let mut delegation = known.unwrap_or_else(|| Delegation {
         delegator,
         provider: to,
         earned_per_share_paid: provider.earned_per_share,
+        deposit,
         ..Delegation::default()
     });
     settle(&provider, &mut delegation);
-    let before = provider.stake();
-    let shares = join(&mut provider.delegated, amount)?;
     delegation.shares = add(delegation.shares, shares)?;
     stake_changed(exec, &mut provider, before);
     store(exec, &provider);
@@ -405,6 +411,8 @@ pub(crate) fn release_left(exec: &mut Exec<'_>, from: Address, delegator: Addres
     }
     for (amount, to) in left {
         exec.emit(Event::Undelegated { delegator, provider: from, amount, to });
+        // A move that is refused, for the deposit or because the target is gone, has written
+        // nothing: all its checks come before its writes.
         let moved = match to {
             Some(to) if !amount.is_zero() => add_delegation(exec, delegator, to, amount).is_ok(),
             _ => false,

@@ -10,8 +10,8 @@ use althing_ledger::{
     query,
 };
 use althing_types::{
-    Amount, Call, Event, Genesis, Input, LedgerError as E, ModelReward, OrderState, Params,
-    Verification, event::PaymentKind,
+    Amount, Call, Event, Genesis, Input, LedgerError as E, ModelReward, OrderState, Params, Verification,
+    event::PaymentKind,
     genesis::{GenesisAccount, GenesisModel},
     profile,
 };

@@ -183,7 +183,14 @@ impl LedgerClient for NodeClient {
     }
 
     async fn order(&self, id: OrderId) -> Result<Order, ClientError> {
-        self.find(|| format!("order {id}"), |state| query::order(state, &id))
+        match self.find(|| format!("order {id}"), |state| query::order(state, &id)) {
+            Err(missing @ ClientError::NotFound(_)) => {
+                // Finished orders leave the state; the history has them as they ended.
+                let archived = self.node.archived(&id.0).await.map_err(|Stopped| stopped())?;
+                archived.and_then(|bytes| decode(&bytes).ok()).ok_or(missing)
+            }
+            found => found,
+        }
     }
 
     async fn cases(&self) -> Result<Vec<Case>, ClientError> {

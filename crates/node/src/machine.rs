@@ -2,7 +2,7 @@
 
 use althing_chain::{BlockContext, BlockOutput, Machine, SenderId, StateRead, TxMeta};
 use althing_ledger::{GenesisError, check_for_mempool, execute_block, genesis_state, query};
-use althing_types::{Address, Auth, ChainId, Genesis, Hash, SessionPublicKey, SignedTx, encode, tx::verify_all};
+use althing_types::{Address, Auth, ChainId, Event, Genesis, Hash, SessionPublicKey, SignedTx, encode, tx::verify_all};
 use std::collections::BTreeMap;
 
 /// A state as the ledger reads it.
@@ -122,7 +122,14 @@ impl Machine for LedgerMachine {
             .map(|tx| SignedTx::decode(tx).expect("blocks hold only transactions that `inspect` accepted"))
             .collect();
         let output = execute_block(&LedgerState(state), &block, &txs);
+        // Orders leave the state long after their last change, so the state before this block has
+        // them as they ended.
+        let pruned = output.events.iter().filter_map(|event| match event {
+            Event::OrderPruned { order } => query::order(&LedgerState(state), order),
+            _ => None,
+        });
         BlockOutput {
+            archived: pruned.map(|order| (order.id.0, encode(&order))).collect(),
             writes: output.writes,
             receipts: output.receipts.iter().map(encode).collect(),
             events: output.events.iter().map(encode).collect(),

@@ -191,6 +191,7 @@ mod tests {
             agreements: vec![],
             cancelled: false,
             claimed_by: None,
+            deposit: Amount::ZERO,
         }
     }
 

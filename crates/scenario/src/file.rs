@@ -229,10 +229,8 @@ pub(crate) fn profile_text(name: &str, directory: &Path) -> Result<String, Scena
         return Ok((*text).to_owned());
     }
     let path = directory.join(name);
-    std::fs::read_to_string(&path)
-        .map_err(|source| ScenarioError::Read { path: path.display().to_string(), source })
+    std::fs::read_to_string(&path).map_err(|source| ScenarioError::Read { path: path.display().to_string(), source })
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -16,7 +16,8 @@ fn every_scenario_comes_out_as_it_says() {
     assert!(files.len() >= 4, "the scenarios are there");
     for file in files {
         let name = file.display();
-        let scenario = parse(&std::fs::read_to_string(&file).unwrap()).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let scenario =
+            parse(&std::fs::read_to_string(&file).unwrap()).unwrap_or_else(|error| panic!("{name}: {error}"));
         let report = run(&scenario, &directory()).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert!(report.passed, "{name}: {:#?} {}", report.failures, report.invariants);
         let again = run(&scenario, &directory()).unwrap();
@@ -36,10 +37,16 @@ fn what_is_wrong_is_said_with_the_step_and_what_would_be_right() {
     let free = "[params]\nbase_fee_byte = \"0\"\nbase_fee_unit = \"0\"\n";
     let base = format!("title = \"t\"\n{free}[[account]]\nname = \"alice\"\nfree = \"5\"\n[[step]]\n");
     for (step, expected) in [
-        ("by = \"alice\"\ndo = \"transfer\"\nto = \"@bob\"\namount = \"1 ALTH\"", "no account \"bob\"; there are alice"),
+        (
+            "by = \"alice\"\ndo = \"transfer\"\nto = \"@bob\"\namount = \"1 ALTH\"",
+            "no account \"bob\"; there are alice",
+        ),
         ("by = \"alice\"\ndo = \"fly\"", "step 1: fly: unknown variant `fly`"),
         ("by = \"alice\"\ndo = \"transfer\"\nto = \"@alice\"", "missing field `amount`"),
-        ("by = \"alice\"\ndo = \"transfer\"\nto = \"@alice\"\namount = \"9 ALTH\"", "1: transfer by alice failed: insufficient"),
+        (
+            "by = \"alice\"\ndo = \"transfer\"\nto = \"@alice\"\namount = \"9 ALTH\"",
+            "1: transfer by alice failed: insufficient",
+        ),
         (
             "by = \"alice\"\ndo = \"transfer\"\nto = \"@alice\"\namount = \"9 ALTH\"\nerror = \"zero_amount\"",
             "insufficient_balance instead of zero_amount",

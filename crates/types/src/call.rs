@@ -204,6 +204,27 @@ impl Call {
         }
     }
 
+    /// What executing the call costs every node, in operation units: about the objects that it reads
+    /// and writes. (L-1)
+    pub fn units(&self) -> u64 {
+        match self {
+            Self::Transfer { .. } | Self::SessionKeyAdd { .. } | Self::SessionKeyRevoke { .. } => 2,
+            Self::ModelRegister { .. } | Self::ModelTermsSet { .. } | Self::ModelRewardSet { .. } => 3,
+            Self::ModelSupport { models, .. } => 2 + 2 * models.len() as u64,
+            Self::Bond { .. } | Self::Unbond { .. } | Self::CommissionSet { .. } => 4,
+            Self::Delegate { .. } | Self::Undelegate { .. } | Self::DelegationMove { .. } => 6,
+            Self::DelegationClaim { .. } => 4,
+            // With what runs by itself later: seed, expiry, claim, pruning.
+            Self::OrderSubmit(_) => 12,
+            Self::OrderCommit { .. } | Self::OrderAccept { .. } | Self::OrderCancel { .. } => 3,
+            Self::OrderReveal { .. } | Self::OrderComplete { .. } | Self::Agree { .. } => 6,
+            Self::OrderClaim { .. } => 10,
+            // With the drawing of a jury and the count.
+            Self::Contest { .. } => 40,
+            Self::Vote { .. } | Self::VoteCommit { .. } | Self::VoteOpen { .. } => 5,
+        }
+    }
+
     /// The call's name as the command line, events and benchmarks write it.
     pub fn name(&self) -> &'static str {
         match self {

@@ -154,6 +154,12 @@ pub enum LedgerError {
     AmountTooSmall,
     #[error("a provider cannot delegate to itself: bond instead")]
     DelegationToSelf,
+    #[error("the base fee of {fee} ALTH cannot be paid from {free} ALTH: send tokens to the account first")]
+    BaseFeeUnpayable { fee: Amount, free: Amount },
+    #[error("the deposit of {deposit} ALTH, which comes back later, cannot be paid from {free} ALTH")]
+    DepositUnpayable { deposit: Amount, free: Amount },
+    #[error("the block is full: send it again")]
+    BlockFull,
 }
 
 #[cfg(test)]

@@ -187,6 +187,20 @@ pub enum Event {
         order: OrderId,
         amount: Amount,
     },
+    /// For what a transaction makes every node do. (L-1)
+    BaseFeePaid {
+        account: Address,
+        amount: Amount,
+    },
+    /// For an object that a call stored. (L-1)
+    DepositTaken {
+        account: Address,
+        amount: Amount,
+    },
+    DepositReturned {
+        account: Address,
+        amount: Amount,
+    },
     /// The part of a mint that joined the liquidity drip. (T-6)
     LiquidityRewarded {
         order: OrderId,
@@ -277,6 +291,9 @@ impl Event {
             | Delegated { .. }
             | UndelegationStarted { .. }
             | Undelegated { .. }
+            | BaseFeePaid { .. }
+            | DepositTaken { .. }
+            | DepositReturned { .. }
             | DelegationEarningsPaid { .. }
             | CommissionSet { .. }
             | ModelRewardSet { .. } => None,

@@ -47,6 +47,8 @@ pub struct SessionKey {
     pub expires_at_ms: u64,
     /// The nonce that the key's next transaction must carry; counted apart from the wallet's.
     pub nonce: u64,
+    /// What comes back when the key is revoked. (L-1)
+    pub deposit: Amount,
 }
 
 /// A provider's collateral and what it serves.
@@ -81,6 +83,8 @@ pub struct Provider {
     pub endpoint: String,
     /// Claims outstanding: solutions, agreements and votes not yet settled.
     pub outstanding: u32,
+    /// What it left when it became a provider. (L-1)
+    pub deposit: Amount,
 }
 
 impl Provider {
@@ -133,6 +137,8 @@ pub struct Delegation {
     pub owed_rewards: Amount,
     /// Parts on their way out.
     pub leaving: Vec<LeavingDelegation>,
+    /// What comes back when nothing is left of it. (L-1)
+    pub deposit: Amount,
 }
 
 /// A part of a delegation that leaves; slashable until then. (T-10)
@@ -240,6 +246,8 @@ pub struct Model {
     pub supporters_stake: Amount,
     /// Lifetime count of settled runs.
     pub runs: u64,
+    /// What its owner left for it. (L-1)
+    pub deposit: Amount,
 }
 
 /// How governance rewards a model's runs. (T-6)
@@ -332,6 +340,8 @@ pub struct Order {
     pub cancelled: bool,
     /// Who solved it in the end, once it is claimed.
     pub claimed_by: Option<Address>,
+    /// What comes back to the client when the order leaves the state. (L-1)
+    pub deposit: Amount,
 }
 
 /// Where an order is in its life. (§2)

@@ -188,7 +188,7 @@ params! {
     deadline_min_ms: u64, 0, 365 * DAY, "T-17", "Shortest time from submission to deadline";
     deadline_max_ms: u64, SECOND, 365 * DAY, "T-17", "Longest time from submission to deadline";
     unbonding_ms: u64, SECOND, 365 * DAY, "T-10", "How long bonds and delegations take to leave; longer than all periods of a dispute together";
-    order_retention_ms: u64, 0, 365 * DAY, "L-1", "How long finished orders stay in the state; the node's history keeps them";
+    order_retention_ms: u64, SECOND, 365 * DAY, "L-1", "How long finished orders stay in the state; the node's history keeps them";
     jail_ms: u64, 0, 365 * DAY, "T-8", "How long a refuted solver gets no new work";
 
     // Bonds.

@@ -56,6 +56,8 @@ pub struct TxReceipt {
     pub id: TxId,
     pub sender: Address,
     pub call: String,
+    /// What was paid for it, whether it was executed or not. (L-1)
+    pub fee: crate::Amount,
     /// `None` if the call was executed, the reason if it left no trace.
     pub error: Option<LedgerError>,
     /// The order that the call opened, for `order_submit`.

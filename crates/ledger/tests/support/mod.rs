@@ -4,8 +4,8 @@
 
 use althing_ledger::{BlockContext, BlockOutput, apply, execute_block, genesis_state, invariants, query};
 use althing_types::{
-    Address, Amount, Auth, BallotAnswer, Call, Cid, Event, Genesis, Hash, Input, Lane, LedgerError, ModelId, Order, OrderId, Params,
-    SignedTx, Verification,
+    Address, Amount, Auth, BallotAnswer, Call, Cid, Event, Genesis, Hash, Input, Lane, LedgerError, ModelId, Order,
+    OrderId, Params, SignedTx, Verification,
     call::OrderSubmit,
     commitment::{ballot_hash, commitment_hash},
     genesis::{GenesisAccount, GenesisModel},
