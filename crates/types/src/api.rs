@@ -20,7 +20,10 @@
 //!
 //! Errors are `{"error":{"code":…,"message":…}}` with a fitting status.
 
-use crate::{Account, Address, Amount, ChainId, Event, Hash, Order, TxId, TxReceipt, object::hex_bytes};
+use crate::{
+    Account, Address, Amount, ChainId, Event, Hash, Order, Proposal, ProposalState, ProposalText, TxId, TxReceipt,
+    object::hex_bytes,
+};
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
@@ -146,6 +149,16 @@ pub struct Emission {
     pub multiplier: Amount,
     /// What a task earns now, before a model's rate and metering.
     pub reward: Amount,
+}
+
+/// A proposal with what it says, and where it is in its life. (G-1)
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProposalView {
+    pub state: ProposalState,
+    #[serde(flatten)]
+    pub proposal: Proposal,
+    #[serde(flatten)]
+    pub text: ProposalText,
 }
 
 /// A finalized block without its transactions' bytes.
