@@ -329,7 +329,8 @@ fn buying_votes_after_a_proposal_does_not_help_and_selling_does_not_hurt() {
     let mut net = net();
     // In the very block of the proposal, before it and after it, the old power counts.
     net.ok(vec![
-        (CLIENT, Call::Transfer { to: FRIEND, amount: alth("600") }),
+        (CLIENT, Call::Transfer { to: FRIEND, amount: alth("500") }),
+        (CLIENT, Call::Transfer { to: FRIEND, amount: alth("100") }),
         (provider(1), create(harmless())),
         (CLIENT, Call::Transfer { to: FRIEND, amount: alth("100") }),
     ]);
@@ -346,6 +347,34 @@ fn buying_votes_after_a_proposal_does_not_help_and_selling_does_not_hurt() {
     assert_eq!(net.call(STRANGER, vote(id, VoteChoice::Against)), Err(E::NoVotingPower { height }));
     net.ok(vec![(CLIENT, vote(id, VoteChoice::For))]);
     assert_eq!(query::proposal(&net.state, id).unwrap().proposal.votes_for, alth("1000"));
+}
+
+/// G-1: also the quorum and the threshold are shares of what voted before the proposal's block.
+#[test]
+fn locking_units_in_the_block_of_a_proposal_does_not_lower_its_quorum() {
+    let mut net = net();
+    let lock = |n| (provider(n), Call::Unbond { amount: alth("1000") });
+    net.ok(vec![lock(2), lock(3), (provider(1), create(harmless()))]);
+    let terms = query::proposal(&net.state, newest(&net)).unwrap().proposal.terms;
+    assert_eq!((terms.threshold, terms.quorum), (alth("4.3"), alth("172")));
+    let next = propose(&mut net, provider(2), harmless());
+    let terms = query::proposal(&net.state, next).unwrap().proposal.terms;
+    assert_eq!((terms.threshold, terms.quorum), (alth("2.3"), alth("100")), "now the floor is more than 92");
+}
+
+/// G-1: proposals of one block share their snapshot, and one that ends leaves it to the others.
+#[test]
+fn a_proposal_that_is_cancelled_leaves_the_snapshot_to_others_of_its_block() {
+    let mut net = net();
+    net.ok([1, 2, 3].map(|n| (provider(n), create(harmless()))).to_vec());
+    for n in [1, 2] {
+        net.ok(vec![(provider(n), Call::ProposalCancel { proposal: n.into() })]);
+        send(&mut net, CLIENT, FRIEND, "1");
+        send(&mut net, CLIENT, FRIEND, "1");
+    }
+    net.wait(2_000);
+    net.ok(vec![(CLIENT, vote(3, VoteChoice::For))]);
+    assert_eq!(query::proposal(&net.state, 3).unwrap().proposal.votes_for, alth("1000"));
 }
 
 /// G-1: votes can be given to another account, and taken back; they are not passed on, and those of
@@ -808,9 +837,10 @@ impl Watched {
         }
     }
 
-    fn attempt(&mut self, attempt: &Attempt) {
+    /// The call of an attempt, if it is one call.
+    fn call(&self, attempt: &Attempt) -> Option<(Address, Call)> {
         let amount = Amount::tokens;
-        let call = match *attempt {
+        Some(match *attempt {
             Attempt::Send { from, to, tokens } => {
                 (person(from), Call::Transfer { to: person(to), amount: amount(tokens) })
             }
@@ -832,23 +862,35 @@ impl Watched {
                 let newest = query::proposals(&self.net.state, None, 1).first().map_or(0, |proposal| proposal.id);
                 (person(who), Call::ProposalCancel { proposal: newest.saturating_sub(back) })
             }
-            Attempt::Lie { who } => return self.lie(who),
-            Attempt::Wait { ms } => return self.block(ms, Vec::new()),
-        };
-        self.block(100, vec![call]);
+            Attempt::Lie { .. } | Attempt::Wait { .. } => return None,
+        })
+    }
+
+    /// One block of attempts, and what takes longer.
+    fn attempt(&mut self, attempts: &[Attempt]) {
+        let wait_ms = attempts.iter().map(|a| if let Attempt::Wait { ms } = a { *ms } else { 0 }).sum::<u64>();
+        let calls = attempts.iter().filter_map(|attempt| self.call(attempt)).collect();
+        self.block(wait_ms.max(100), calls);
+        for attempt in attempts {
+            if let Attempt::Lie { who } = attempt {
+                self.lie(*who);
+            }
+        }
     }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
     /// G-1: the power at a proposal's snapshot is what a table of everybody's power at all heights says,
     /// whatever happens after it, and nothing of it stays when the votes are over. (L-2)
     #[test]
-    fn power_at_a_snapshot_is_what_it_was(attempts in proptest::collection::vec(attempt(), 1..60)) {
+    fn power_at_a_snapshot_is_what_it_was(
+        blocks in proptest::collection::vec(proptest::collection::vec(attempt(), 1..6), 1..40)
+    ) {
         let mut watched = Watched::new();
-        for attempt in &attempts {
-            watched.attempt(attempt);
+        for attempts in &blocks {
+            watched.attempt(attempts);
         }
         watched.net.wait(10_000);
         for _ in 0..60 {
