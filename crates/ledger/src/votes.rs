@@ -6,18 +6,19 @@
 //! unit counts once. Votes that were received are not passed on.
 //!
 //! A slash takes from all delegators of a provider at once without touching any of them. What a
-//! delegation counts for is therefore a number of its own, [`Delegation::votable`]: the value of its
-//! shares when that was last looked at. That is whenever its shares change, when its earnings are
+//! delegation counts for is therefore a number of its own, [`althing_types::Delegation::votable`]: the
+//! value of its shares when that was last looked at. That is whenever its shares change, when its earnings are
 //! claimed, and soon after a slash, when the provider's delegations are valued anew, so many a block
 //! ([`crate::staking::revalue_delegations`]); until then it may count for more than it is worth.
 //!
 //! A proposal made at height h is voted on with the power that everybody had at the end of block
 //! h − 1, its **snapshot**. Each account keeps its power of now, which it has since the block in which
 //! it changed last, and its power before that block, with the height from which on it had it. That
-//! costs nothing but a few bytes of an account that is written anyway, and answers what the power was
-//! at the end of the previous block, which is all that a new proposal asks. Only when the power changes
-//! again, in a later block, would the older number be lost: it is then written down for each snapshot
-//! that falls into its time and that a proposal still needs.
+//! answers what the power was at the end of the previous block, which is all that a new proposal asks,
+//! and costs a few bytes of an account that is written anyway, a write of the account that votes for it
+//! if that is another, and one of the sum a block. Only when the power changes again, in a later block,
+//! would the older number be lost: it is then written down for each snapshot that falls into its time
+//! and that a proposal still needs.
 //!
 //! Nothing that is needed gets lost: an older number, which was right up to the end of block c − 1,
 //! gives way in a block h' > c. A snapshot S ≤ c − 1 belongs to proposals made at height S + 1 ≤ c < h',
@@ -32,9 +33,6 @@ use crate::{
 };
 use althing_types::{Account, Address, Amount, Event, LedgerError, Voting};
 use borsh::{BorshDeserialize, BorshSerialize};
-
-#[cfg(doc)]
-use althing_types::Delegation;
 
 /// All votable units, and how many they were before the block in which they changed last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
