@@ -9,6 +9,7 @@ use crate::{
     exec::{Done, Exec, add},
     state::{Map, StateRead},
     supply::{self, Place},
+    votes,
 };
 use althing_types::{
     Account, Address, Amount, Auth, Call, Event, LedgerError, OrderId, SessionKey, SessionPublicKey, SignedTx,
@@ -57,14 +58,18 @@ pub fn nonce_next(state: &dyn StateRead, tx: &SignedTx) -> Done<u64> {
     }
 }
 
+/// Stores an account whose votable units are the same, or whose voting power is kept by [`votes`].
+pub(crate) fn store(exec: &mut Exec<'_>, address: &Address, account: &Account) {
+    ACCOUNTS.set(&mut exec.state, address, account);
+}
+
 /// Takes `amount` out of the free balance, towards `to`.
 pub(crate) fn debit(exec: &mut Exec<'_>, address: &Address, amount: Amount, to: Place) -> Done {
-    let mut account = account(&exec.state, address);
-    account.free = account
-        .free
-        .checked_sub(amount)
-        .ok_or(LedgerError::InsufficientBalance { needed: amount, free: account.free })?;
-    ACCOUNTS.set(&mut exec.state, address, &account);
+    votes::update(exec, address, |account| {
+        let free = account.free;
+        account.free = free.checked_sub(amount).ok_or(LedgerError::InsufficientBalance { needed: amount, free })?;
+        Ok(())
+    })?;
     supply::shift(exec, Place::of(address), to, amount);
     Ok(())
 }
@@ -87,10 +92,13 @@ fn credit_with(exec: &mut Exec<'_>, address: &Address, amount: Amount, from: Pla
     if amount.is_zero() {
         return;
     }
-    let mut account = account(&exec.state, address);
-    account.free = account.free.checked_add(amount).expect("no account holds more than the issued supply, which fits");
-    also(&mut account);
-    ACCOUNTS.set(&mut exec.state, address, &account);
+    votes::update(exec, address, |account| {
+        let free = account.free.checked_add(amount);
+        account.free = free.expect("no account holds more than the issued supply, which fits");
+        also(account);
+        Ok(())
+    })
+    .expect("this change has no way to fail");
     supply::shift(exec, from, Place::of(address), amount);
 }
 
@@ -117,10 +125,11 @@ fn earn(earned: &mut Earned, kind: PaymentKind, amount: Amount) {
 
 /// Genesis: creates a balance.
 pub(crate) fn endow(exec: &mut Exec<'_>, address: &Address, amount: Amount) -> Done {
-    let mut account = account(&exec.state, address);
-    account.free = add(account.free, amount)?;
-    ACCOUNTS.set(&mut exec.state, address, &account);
-    supply::issue(exec, Place::of(address), amount)
+    supply::issue(exec, Place::of(address), amount)?;
+    votes::update(exec, address, |account| {
+        account.free = add(account.free, amount)?;
+        Ok(())
+    })
 }
 
 /// Checks that the transaction may run now: expiry, key, nonce, base fee. Leaves no trace on error.

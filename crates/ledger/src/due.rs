@@ -4,7 +4,7 @@
 //! worked off in one literal order, each up to a limit; what is left continues in the next block.
 //! Whether an item is due is decided by its time alone, even if the queue lags.
 
-use crate::{disputes, exec::Exec, orders, staking, state::Map};
+use crate::{disputes, exec::Exec, governance, orders, staking, state::Map, votes};
 use althing_types::{Address, OrderId};
 
 /// Orders that may be over: deadline, acceptance or commitment ran out. (T-17)
@@ -21,6 +21,13 @@ pub(crate) const UNBOND: Map<(u64, Address), ()> = Map::new(0x44);
 pub(crate) const LEAVE: Map<(u64, (Address, Address)), ()> = Map::new(0x46);
 /// Finished orders that leave the state.
 pub(crate) const PRUNE: Map<(u64, OrderId), ()> = Map::new(0x45);
+
+/// Slashed providers whose delegations are to be valued anew for votes, from a delegator on. (G-1)
+pub(crate) const REVALUE: Map<(u64, (Address, Address)), ()> = Map::new(0x5c);
+/// Proposals whose vote ends. (G-1)
+pub(crate) const PROPOSAL_END: Map<(u64, u64), ()> = Map::new(0x5d);
+/// Proposals that leave the state. (G-1)
+pub(crate) const PROPOSAL_PRUNE: Map<(u64, u64), ()> = Map::new(0x5e);
 
 /// Takes the items of one queue that are due at `now_ms`, at most `limit`.
 fn take<K: crate::state::KeyPart + Clone>(
@@ -66,4 +73,15 @@ pub(crate) fn run(exec: &mut Exec<'_>) {
     for order in take(exec, &PRUNE, now_ms, limit) {
         orders::prune(exec, order);
     }
+    // Of these one a block: each may have as many delegations or votes as there are accounts.
+    for (provider, from) in take(exec, &REVALUE, now_ms, 1) {
+        staking::revalue_delegations(exec, provider, from, limit);
+    }
+    for proposal in take(exec, &PROPOSAL_END, now_ms, limit) {
+        governance::end_vote(exec, proposal);
+    }
+    for proposal in take(exec, &PROPOSAL_PRUNE, now_ms, 1) {
+        governance::prune(exec, proposal, limit);
+    }
+    votes::forget(exec, limit);
 }

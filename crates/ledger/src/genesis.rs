@@ -1,6 +1,8 @@
 //! The first state, from a genesis. (G-1)
 
-use crate::{BlockContext, CLOCK, ChainClock, Exec, PARAMS, accounts, emission, invariants, registry, staking, supply};
+use crate::{
+    BlockContext, CLOCK, ChainClock, Exec, PARAMS, accounts, emission, invariants, registry, staking, supply, upgrades,
+};
 use althing_types::{Amount, Genesis, Hash, LedgerError, Params, params::ParamsError};
 use std::collections::BTreeMap;
 
@@ -35,6 +37,7 @@ pub fn genesis_state(genesis: &Genesis) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Ge
     let mut exec = Exec::new(&empty, &block, &params);
     PARAMS.set(&mut exec.state, &(), &genesis.params);
     CLOCK.set(&mut exec.state, &(), &ChainClock { height: 0, time_ms: genesis.time_ms, active_ms: genesis.time_ms });
+    upgrades::open(&mut exec);
     let holdings = genesis.accounts.iter().map(|entry| entry.free.checked_add(entry.bond));
     let total = holdings.chain([Some(Amount::ZERO)]).reduce(|a, b| a?.checked_add(b?)).flatten();
     let too_much = || GenesisError::Call { what: "all accounts together".into(), source: LedgerError::Overflow };

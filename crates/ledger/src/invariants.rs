@@ -1,6 +1,6 @@
 //! What holds after every block. Tests call [`check`] after each one; it reads the whole state.
 
-use crate::{disputes, due, orders, query, registry, staking, state::StateRead, supply};
+use crate::{disputes, due, governance, orders, query, registry, staking, state::StateRead, supply, votes};
 use althing_types::{Address, Amount, OrderState};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,6 +13,8 @@ pub fn check(state: &dyn StateRead) -> Result<(), String> {
     reservations(state)?;
     supporters(state)?;
     delegations(state)?;
+    voting(state)?;
+    proposals(state)?;
     nothing_hangs(state)
 }
 
@@ -119,6 +121,72 @@ fn supporters(state: &dyn StateRead) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// G-1: each votable unit is in the power of exactly one account.
+fn voting(state: &dyn StateRead) -> Result<(), String> {
+    let accounts = query::accounts(state, None, usize::MAX);
+    let mut received: BTreeMap<Address, Amount> = BTreeMap::new();
+    for (address, account) in accounts.iter().filter(|(address, _)| !votes::is_mute(address)) {
+        let bond = query::provider(state, address).unwrap_or_default().bond;
+        let delegations = staking::delegations_by(state, address, usize::MAX);
+        let staked = delegations.iter().map(|d| d.votable).chain([bond]).sum();
+        equal(&format!("votable stake of {address}"), staked, account.voting.staked)?;
+        if let Some(delegate) = account.voting.delegate {
+            let sum = received.entry(delegate).or_default();
+            *sum = sum.checked_add(account.votable()).unwrap_or(Amount::MAX);
+        }
+    }
+    for (address, account) in &accounts {
+        let expected = received.remove(address).unwrap_or_default();
+        equal(&format!("votes received by {address}"), expected, account.voting.received)?;
+    }
+    if let Some((address, _)) = received.into_iter().next() {
+        return Err(format!("{address} received votes and is no account"));
+    }
+    let powers = accounts.iter().map(|(address, _)| votes::power(state, address)).sum();
+    equal("voting power", powers, votes::votable(state))?;
+    // What a delegation counts for is at most its worth, but for a while after a slash.
+    let waiting: BTreeSet<_> = due::REVALUE.first(state, usize::MAX).into_iter().map(|((_, (p, _)), ())| p).collect();
+    for provider in staking::all(state, None, usize::MAX).iter().filter(|p| !waiting.contains(&p.account)) {
+        for delegation in staking::delegations_to(state, &provider.account, usize::MAX) {
+            if delegation.votable > staking::pool_value(&provider.delegated, delegation.shares) {
+                return Err(format!("a delegation of {} counts for more than its worth", delegation.delegator));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// G-1, L-2: live proposals are listed and their snapshots kept; each has an entry for its end and one
+/// for its removal; no checkpoint outlives who needs it, except to be removed.
+fn proposals(state: &dyn StateRead) -> Result<(), String> {
+    let ending: BTreeSet<_> = due::PROPOSAL_END.first(state, usize::MAX).into_iter().map(|(key, ())| key).collect();
+    let leaving: BTreeSet<_> = due::PROPOSAL_PRUNE.first(state, usize::MAX).into_iter().map(|(key, ())| key).collect();
+    let (live, all) = (governance::live(state), governance::all(state, None, usize::MAX));
+    let now = query::clock(state).time_ms;
+    let mut snapshots = Vec::new();
+    for proposal in &all {
+        let (id, listed) = (proposal.id, live.contains(&(proposal.id, proposal.proposer)));
+        if listed {
+            snapshots.push(proposal.snapshot_height);
+        }
+        let votable = now < proposal.voting_ends_ms && !proposal.cancelled;
+        if (votable && !listed) || listed != ending.contains(&(proposal.voting_ends_ms, id)) {
+            return Err(format!("proposal {id}: the list of live proposals is wrong"));
+        }
+        if !leaving.contains(&(proposal.prune_at_ms, id)) {
+            return Err(format!("proposal {id} never leaves the state"));
+        }
+    }
+    snapshots.sort_unstable();
+    if snapshots != votes::snapshots(state) || snapshots.len() != live.len() {
+        return Err(format!("kept snapshots {:?}, proposals need {snapshots:?}", votes::snapshots(state)));
+    }
+    match votes::checkpointed(state).into_iter().find(|s| !snapshots.contains(s) && !votes::is_dropped(state, *s)) {
+        Some(snapshot) => Err(format!("checkpoints of height {snapshot} stay for ever")),
+        None => Ok(()),
+    }
 }
 
 /// T-17: whatever an order waits for has an entry in a due queue.

@@ -1,4 +1,4 @@
-//! The deterministic state machine of the network: money, models, providers, orders, disputes.
+//! The deterministic state machine of the network: money, models, providers, orders, disputes, votes.
 //!
 //! One block goes in, with the state before it; writes, receipts and events come out. There is no
 //! I/O, no clock, no randomness and no float here; time is the block's. A call runs on an overlay
@@ -13,6 +13,7 @@ mod due;
 pub mod emission;
 mod exec;
 mod genesis;
+mod governance;
 pub mod invariants;
 mod orders;
 pub mod query;
@@ -20,16 +21,25 @@ mod registry;
 mod staking;
 pub mod state;
 mod supply;
+mod upgrades;
+mod votes;
 
 pub use costs::base_fee;
 pub use exec::BlockContext;
 pub use genesis::{GenesisError, genesis_state};
+pub use governance::{
+    CALLS_MAX as PROPOSAL_CALLS_MAX, DESCRIPTION_BYTES_MAX as PROPOSAL_DESCRIPTION_BYTES_MAX,
+    LIVE_MAX as PROPOSALS_LIVE_MAX, TITLE_BYTES_MAX as PROPOSAL_TITLE_BYTES_MAX,
+};
 pub use orders::seed_of;
 pub use staking::{COMMISSION_DEFAULT, delegation_owed, pool_value};
 pub use state::{StateRead, Writes, apply};
 pub use supply::{COORDINATORS, TREASURY};
+pub use upgrades::{PROTOCOL_VERSION, UpgradeNeeded, can_run};
 
-use althing_types::{Address, Amount, Call, Event, LedgerError, OrderId, Params, SignedTx, TxReceipt};
+use althing_types::{
+    Address, Amount, Call, Event, LedgerError, OrderId, Params, ProposalText, SignedTx, TxReceipt, Upgrade,
+};
 use exec::{ChainClock, Done, Exec};
 use state::{Map, Overlay};
 
@@ -58,12 +68,13 @@ pub struct BlockOutput {
 /// If the result does not conserve the supply (E-3), which would be a bug: a node must halt rather
 /// than go on with money that does not add up.
 pub fn execute_block(state: &dyn StateRead, block: &BlockContext, txs: &[SignedTx]) -> BlockOutput {
-    let params = query::params(state);
     let mut overlay = Overlay::new(state);
+    let params = governance::params_for_block(&mut overlay);
     let mut output = BlockOutput::default();
     let clock = query::clock(state).advance(block.height, block.time_ms, params.active_step_ms_max);
     CLOCK.set(&mut overlay, &(), &clock);
 
+    run_hook(&mut overlay, block, &params, &mut output, upgrades::begin_block);
     run_hook(&mut overlay, block, &params, &mut output, orders::draw_seeds);
     run_hook(&mut overlay, block, &params, &mut output, disputes::draw_juries);
     let mut units_left = params.block_units_max;
@@ -180,6 +191,17 @@ fn dispatch(exec: &mut Exec<'_>, sender: Address, call: &Call) -> Done<Option<Or
         Call::DelegationClaim { provider } => staking::claim_delegation(exec, sender, provider)?,
         Call::CommissionSet { commission } => staking::set_commission(exec, sender, commission)?,
         Call::ModelRewardSet { model, reward } => registry::set_reward(exec, sender, model, reward)?,
+        Call::VotesDelegate { to } => votes::delegate(exec, sender, to)?,
+        Call::ProposalCreate { title, description, calls } => {
+            governance::create(exec, sender, ProposalText { title, description, calls })?;
+        }
+        Call::ProposalVote { proposal, choice } => governance::vote(exec, sender, proposal, choice)?,
+        Call::ProposalQueue { proposal } => governance::queue(exec, proposal)?,
+        Call::ProposalExecute { proposal } => governance::execute(exec, proposal)?,
+        Call::ProposalCancel { proposal } => governance::cancel(exec, sender, proposal)?,
+        Call::ParamsSet { changes } => governance::set_params(exec, sender, changes)?,
+        Call::UpgradeSchedule { version, height } => upgrades::schedule(exec, sender, Upgrade { version, height })?,
+        Call::UpgradeCancel => upgrades::cancel(exec, sender)?,
     }
     Ok(None)
 }

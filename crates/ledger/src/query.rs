@@ -1,12 +1,13 @@
 //! What can be read from a state: the questions of the API.
 
 use crate::{
-    CLOCK, PARAMS, accounts, disputes, emission, exec::ChainClock, orders, registry, staking, state::StateRead, supply,
+    CLOCK, PARAMS, accounts, disputes, emission, exec::ChainClock, governance, orders, registry, staking,
+    state::StateRead, supply, upgrades, votes,
 };
 use althing_types::{
-    Account, Address, Amount, Case, Delegation, Model, ModelId, Order, OrderId, Params, Provider, SessionKey,
-    SessionPublicKey, SignedTx,
-    api::{AccountView, Emission, Supply},
+    Account, Address, Amount, Case, Delegation, Model, ModelId, Order, OrderId, Params, Proposal, ProposalVote,
+    Provider, SessionKey, SessionPublicKey, SignedTx, Upgrade,
+    api::{AccountView, Emission, ProposalView, Supply},
 };
 
 pub use accounts::nonce_next;
@@ -26,8 +27,9 @@ pub(crate) fn deposits(state: &dyn StateRead) -> Amount {
     let delegations: Amount = delegations.map(|delegation| delegation.deposit).sum();
     let orders: Amount = orders::all(state, 0, usize::MAX).iter().map(|order| order.deposit).sum();
     let models: Amount = registry::all(state, usize::MAX).iter().map(|model| model.deposit).sum();
+    let proposals: Amount = governance::all(state, None, usize::MAX).iter().map(|proposal| proposal.deposit).sum();
     let keys: Amount = accounts::all_session_keys(state).iter().map(|key| key.deposit).sum();
-    [delegations, orders, models, keys].into_iter().chain(providers.iter().map(|p| p.deposit)).sum()
+    [delegations, orders, models, proposals, keys].into_iter().chain(providers.iter().map(|p| p.deposit)).sum()
 }
 
 /// Height and times of the newest block.
@@ -169,4 +171,47 @@ pub fn case(state: &dyn StateRead, order: &OrderId) -> Option<Case> {
 /// Cases in order-id order.
 pub fn cases(state: &dyn StateRead, after: Option<OrderId>, limit: usize) -> Vec<Case> {
     disputes::all(state, after, limit)
+}
+
+/// A proposal with what it says and where it is now, while it is in the state. (G-1)
+pub fn proposal(state: &dyn StateRead, id: u64) -> Option<ProposalView> {
+    let proposal = governance::proposal(state, id)?;
+    let text = governance::text(state, id)?;
+    Some(ProposalView { state: proposal.state(clock(state).time_ms), proposal, text })
+}
+
+/// Proposals without what they say, the newest first, below the number `before` if that is given. (G-1)
+pub fn proposals(state: &dyn StateRead, before: Option<u64>, limit: usize) -> Vec<Proposal> {
+    governance::all(state, before, limit)
+}
+
+/// An account's vote on a proposal. (G-1)
+pub fn proposal_vote(state: &dyn StateRead, proposal: u64, voter: &Address) -> Option<ProposalVote> {
+    governance::vote_of(state, proposal, voter)
+}
+
+/// The voting power that an account commands now. (G-1)
+pub fn power(state: &dyn StateRead, address: &Address) -> Amount {
+    votes::power(state, address)
+}
+
+/// The voting power that an account commanded at the end of a block that is over, if it is known: for the
+/// previous block, for the snapshots of proposals whose vote is not over, and since its last changes. (G-1)
+pub fn power_at(state: &dyn StateRead, address: &Address, height: u64) -> Option<Amount> {
+    if height > clock(state).height { None } else { votes::power_at(state, address, height) }
+}
+
+/// All votable units. (G-1)
+pub fn votable(state: &dyn StateRead) -> Amount {
+    votes::votable(state)
+}
+
+/// The version of the protocol in force. (G-2)
+pub fn version(state: &dyn StateRead) -> u32 {
+    upgrades::version(state)
+}
+
+/// The upgrade that is scheduled. (G-2)
+pub fn upgrade_pending(state: &dyn StateRead) -> Option<Upgrade> {
+    upgrades::pending(state)
 }

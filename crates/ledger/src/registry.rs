@@ -3,9 +3,8 @@
 use crate::{
     costs,
     exec::{Done, Exec},
-    staking,
+    governance, staking,
     state::{Map, StateRead},
-    supply::TREASURY,
 };
 use althing_types::{Address, Amount, Cid, Event, LedgerError, Model, ModelId, ModelReward, Provider, Verification};
 
@@ -158,9 +157,7 @@ pub(crate) fn supporter_stake_changed(exec: &mut Exec<'_>, models: &[ModelId], b
 
 /// [`althing_types::Call::ModelRewardSet`]: only governance enables rewards. (T-6)
 pub(crate) fn set_reward(exec: &mut Exec<'_>, sender: Address, id: ModelId, reward: Option<ModelReward>) -> Done {
-    if sender != TREASURY {
-        return Err(LedgerError::NotGovernor);
-    }
+    governance::only_governor(&sender)?;
     let mut model = model(&exec.state, &id).ok_or(LedgerError::UnknownModel(id))?;
     model.reward = reward;
     MODELS.set(&mut exec.state, &id, &model);

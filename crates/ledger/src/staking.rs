@@ -26,6 +26,7 @@ use crate::{
     registry,
     state::{Map, StateRead},
     supply::{self, Place},
+    votes,
 };
 use althing_types::{
     Address, Amount, Delegation, Event, LedgerError, OrderId, Ppm, Provider,
@@ -193,6 +194,7 @@ pub(crate) fn bond(exec: &mut Exec<'_>, sender: Address, amount: Amount) -> Done
     let mut provider = known.unwrap_or_else(|| Provider { deposit, ..new_provider(sender) });
     let (before, bond) = (provider.stake(), add(provider.bond, amount)?);
     accounts::debit(exec, &sender, amount, Place::Bonded)?;
+    votes::restake(exec, &sender, provider.bond, bond);
     provider.bond = bond;
     stake_changed(exec, &mut provider, before);
     store(exec, &provider);
@@ -224,8 +226,9 @@ pub(crate) fn unbond(exec: &mut Exec<'_>, sender: Address, amount: Amount) -> Do
         return Err(LedgerError::TooManyUnbondings { max: UNBONDINGS_MAX as u32 });
     }
     let free_at_ms = exec.now() + exec.params.unbonding_ms;
-    let before = provider.stake();
-    provider.bond = provider.bond.saturating_sub(amount);
+    let (before, bond) = (provider.stake(), provider.bond.saturating_sub(amount));
+    votes::restake(exec, &sender, provider.bond, bond);
+    provider.bond = bond;
     stake_changed(exec, &mut provider, before);
     provider.unbonding.push(Unbonding { amount, free_at_ms });
     store(exec, &provider);
@@ -254,6 +257,35 @@ pub(crate) fn release_unbonded(exec: &mut Exec<'_>, address: Address) {
 fn settle(provider: &Provider, delegation: &mut Delegation) {
     (delegation.owed_fees, delegation.owed_rewards) = delegation_owed(provider, delegation);
     delegation.earned_per_share_paid = provider.earned_per_share;
+}
+
+/// What a delegation counts for in votes, now that its shares or their value changed. (G-1)
+fn revalue(exec: &mut Exec<'_>, provider: &Provider, delegation: &mut Delegation) {
+    let votable = match delegation.shares.is_zero() {
+        true => Amount::ZERO,
+        false => pool_value(&provider.delegated, delegation.shares),
+    };
+    votes::restake(exec, &delegation.delegator, delegation.votable, votable);
+    delegation.votable = votable;
+}
+
+/// Due: a provider was slashed; values the delegations to it anew, from a delegator on, at most `limit`
+/// and the rest in the next block. (G-1, L-2)
+pub(crate) fn revalue_delegations(exec: &mut Exec<'_>, address: Address, from: Address, limit: usize) {
+    let Some(provider) = provider(&exec.state, &address) else { return };
+    let (first, last) = ((address, from), (address, Address([0xff; 20])));
+    // One more than is worked off: where the next block goes on.
+    let mut found = DELEGATIONS.range(&exec.state, &first, &last, limit.saturating_add(1));
+    if found.len() > limit
+        && let Some(((_, next), _)) = found.pop()
+    {
+        let now = exec.now();
+        due::REVALUE.set(&mut exec.state, &(now, (address, next)), &());
+    }
+    for (_, mut delegation) in found {
+        revalue(exec, &provider, &mut delegation);
+        store_delegation(exec, &delegation);
+    }
 }
 
 fn store_delegation(exec: &mut Exec<'_>, delegation: &Delegation) {
@@ -320,6 +352,7 @@ fn add_delegation(exec: &mut Exec<'_>, delegator: Address, to: Address, amount: 
     delegation.shares = add(delegation.shares, shares)?;
     stake_changed(exec, &mut provider, before);
     store(exec, &provider);
+    revalue(exec, &provider, &mut delegation);
     store_delegation(exec, &delegation);
     exec.emit(Event::Delegated { delegator, provider: to, amount });
     Ok(())
@@ -374,6 +407,7 @@ pub(crate) fn undelegate(
     delegation.leaving.push(LeavingDelegation { shares: leaving, free_at_ms, to });
     stake_changed(exec, &mut provider, before);
     store(exec, &provider);
+    revalue(exec, &provider, &mut delegation);
     store_delegation(exec, &delegation);
     due::LEAVE.set(&mut exec.state, &(free_at_ms, (from, sender)), &());
     exec.emit(Event::UndelegationStarted { delegator: sender, provider: from, amount, free_at_ms });
@@ -435,6 +469,7 @@ pub(crate) fn claim_delegation(exec: &mut Exec<'_>, sender: Address, from: Addre
     }
     provider.owed = provider.owed.saturating_sub(amount);
     store(exec, &provider);
+    revalue(exec, &provider, &mut delegation);
     store_delegation(exec, &delegation);
     accounts::credit_earned(exec, &sender, fees, rewards, Place::Owed);
     exec.emit(Event::DelegationEarningsPaid { delegator: sender, provider: from, fees, rewards });
@@ -578,7 +613,13 @@ pub(crate) fn slash(exec: &mut Exec<'_>, address: &Address, amount: Amount, orde
     let more = rest.min(provider.delegated.amount.saturating_sub(delegated));
     delegated = Amount(delegated.0 + more.0);
     leaving = Amount(leaving.0 + rest.saturating_sub(more).0);
-    provider.bond = provider.bond.saturating_sub(own);
+    let bond = provider.bond.saturating_sub(own);
+    votes::restake(exec, address, provider.bond, bond);
+    provider.bond = bond;
+    if !delegated.is_zero() {
+        let now = exec.now();
+        due::REVALUE.set(&mut exec.state, &(now, (*address, Address::ZERO)), &());
+    }
     provider.delegated.amount = provider.delegated.amount.saturating_sub(delegated);
     provider.leaving.amount = provider.leaving.amount.saturating_sub(leaving);
     stake_changed(exec, &mut provider, before);

@@ -6,8 +6,8 @@
 mod support;
 
 use althing_types::{
-    Address, Amount, Auth, BallotAnswer, Call, Hash, Input, Lane, LedgerError, ModelId, ModelReward, OrderId, Ppm,
-    SessionPublicKey, SignedTx, Verification,
+    Address, Amount, Auth, BallotAnswer, Call, Hash, Input, Lane, LedgerError, ModelId, ModelReward, OrderId,
+    ParamChange, Ppm, SessionPublicKey, SignedTx, Verification, VoteChoice,
     call::{OrderSubmit, Scope},
     encode,
 };
@@ -65,6 +65,21 @@ fn calls() -> Vec<Call> {
         Call::DelegationClaim { provider: address },
         Call::CommissionSet { commission: Ppm(125_000) },
         Call::ModelRewardSet { model, reward: Some(ModelReward { rate: 1_000_000, unit_bytes: 1_000 }) },
+        Call::VotesDelegate { to: address },
+        Call::ProposalCreate {
+            title: "t".into(),
+            description: "d".into(),
+            calls: vec![Call::UpgradeCancel, Call::Transfer { to: address, amount }],
+        },
+        Call::ProposalVote { proposal: 7, choice: VoteChoice::For },
+        Call::ProposalVote { proposal: 7, choice: VoteChoice::Against },
+        Call::ProposalVote { proposal: 7, choice: VoteChoice::Abstain },
+        Call::ProposalQueue { proposal: 7 },
+        Call::ProposalExecute { proposal: 7 },
+        Call::ProposalCancel { proposal: 7 },
+        Call::ParamsSet { changes: vec![ParamChange { name: "jail_ms".into(), value: 8 }] },
+        Call::UpgradeSchedule { version: 2, height: 9 },
+        Call::UpgradeCancel,
     ]
 }
 
@@ -90,8 +105,8 @@ fn calls_and_transactions_are_encoded_as_ever() {
     let summaries = calls().into_iter().map(|call| call.summary().into_bytes());
     assert_eq!(digest(summaries), SUMMARIES, "what wallets show is signed, so it is part of the codec");
 }
-const CALLS: &str = "bdd2c5ea89d8615c98dc6232bbcd3c21c8b891e49804ca39cb99c134028fbded";
-const SUMMARIES: &str = "923738807ecf8c4f7e2a175bddecb2e0410baef76a5684540e2695b859305582";
+const CALLS: &str = "7ec161a171f27673bc779ad18d3b2292afb4efcfacc854343c6d9f123dca6366";
+const SUMMARIES: &str = "a26f43ec92a9bf8355b2446abd9fe8bfdaf31f0758e02d9c2a6a3abf2a3a02dc";
 
 #[test]
 fn a_scripted_life_gives_the_state_that_it_always_gave() {
@@ -108,10 +123,18 @@ fn a_scripted_life_gives_the_state_that_it_always_gave() {
         (provider(4), Call::Unbond { amount: alth("5") }),
         (CLIENT, Call::Transfer { to: OWNER, amount: alth("1") }),
     ]);
+    net.ok(vec![(provider(1), Call::VotesDelegate { to: OWNER })]);
+    let calls = vec![Call::UpgradeSchedule { version: 2, height: 1_000_000 }];
+    net.ok(vec![(OWNER, Call::ProposalCreate { title: "t".into(), description: "d".into(), calls })]);
+    net.wait(2_000);
+    net.ok(vec![(OWNER, Call::ProposalVote { proposal: 1, choice: VoteChoice::For })]);
     net.wait(20_000);
+    net.ok(vec![(CLIENT, Call::ProposalQueue { proposal: 1 })]);
+    net.wait(4_000);
+    net.ok(vec![(CLIENT, Call::ProposalExecute { proposal: 1 })]);
     let state = net.state.iter().map(|(key, value)| encode(&(key, value)));
     assert_eq!(digest(state), STATE);
     assert_eq!(digest(net.events.iter().map(encode)), EVENTS);
 }
-const STATE: &str = "57946b3c30997808d37689a040bb9e57fc994c2525e9e4683d366ebec418a3bc";
-const EVENTS: &str = "b7cf2ba90f8879f9f1a1293086b87e59028e3edaae9b3850bbea023ec7f1285f";
+const STATE: &str = "cd945d7b2724afdb59eb8db5e2c6a061e6ded3ef7d8a303aee40dd4cd3fddf17";
+const EVENTS: &str = "4e0dd5880621987c321ec2ba1ea7a014523fa110cd0630ffb5a0242ac7156d60";

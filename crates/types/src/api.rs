@@ -20,7 +20,10 @@
 //!
 //! Errors are `{"error":{"code":…,"message":…}}` with a fitting status.
 
-use crate::{Account, Address, Amount, ChainId, Event, Hash, Order, TxId, TxReceipt, object::hex_bytes};
+use crate::{
+    Account, Address, Amount, ChainId, Event, Hash, Order, Proposal, ProposalState, ProposalText, TxId, TxReceipt,
+    object::hex_bytes,
+};
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
@@ -148,6 +151,16 @@ pub struct Emission {
     pub reward: Amount,
 }
 
+/// A proposal with what it says, and where it is in its life. (G-1)
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProposalView {
+    pub state: ProposalState,
+    #[serde(flatten)]
+    pub proposal: Proposal,
+    #[serde(flatten)]
+    pub text: ProposalText,
+}
+
 /// A finalized block without its transactions' bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlockView {
@@ -192,4 +205,42 @@ pub struct ErrorBody {
 pub struct ErrorDetail {
     pub code: String,
     pub message: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Call, LedgerError, ParamChange, object::ProposalTerms};
+
+    #[test]
+    fn a_proposal_and_why_it_failed_are_read_back_as_they_were_written() {
+        // G-1
+        let change = ParamChange { name: "bond_min".into(), value: u128::MAX };
+        let calls = vec![Call::ParamsSet { changes: vec![change] }, Call::UpgradeCancel];
+        let view = ProposalView {
+            state: ProposalState::Queued,
+            proposal: Proposal {
+                id: 7,
+                proposer: Address([1; 20]),
+                created_height: 5,
+                created_ms: 6,
+                snapshot_height: 4,
+                voting_starts_ms: 8,
+                voting_ends_ms: 9,
+                terms: ProposalTerms { threshold: Amount(1), quorum: Amount::MAX, timelock_ms: 2, grace_ms: 3 },
+                votes_for: Amount::MAX,
+                votes_against: Amount(1),
+                votes_abstain: Amount::ZERO,
+                executable_ms: Some(11),
+                cancelled: false,
+                executed: false,
+                prune_at_ms: 12,
+            },
+            text: ProposalText { title: "t".into(), description: "d".into(), calls },
+        };
+        assert_eq!(toml::from_str::<ProposalView>(&toml::to_string(&view).unwrap()).unwrap(), view);
+        let reason = Box::new(LedgerError::InsufficientBalance { needed: Amount(2), free: Amount(1) });
+        let error = LedgerError::ProposalCallFailed { index: 1, reason };
+        assert_eq!(toml::from_str::<LedgerError>(&toml::to_string(&error).unwrap()).unwrap(), error);
+    }
 }

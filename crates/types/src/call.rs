@@ -3,11 +3,12 @@
 //! Numbering is append-only: a new call goes to the end of its enum.
 
 use crate::{
-    Address, Amount, BallotAnswer, Cid, Hash, Input, Lane, ModelId, ModelReward, OrderId, Ppm, SessionPublicKey,
-    Verification,
+    Address, Amount, BallotAnswer, Cid, Hash, Input, Lane, ModelId, ModelReward, OrderId, ParamChange, Ppm,
+    SessionPublicKey, Verification, VoteChoice,
 };
-use borsh::{BorshDeserialize, BorshSerialize};
+use borsh::{BorshDeserialize, BorshSerialize, de::EnumExt as _};
 use serde::{Deserialize, Serialize};
+use std::io;
 
 /// What a transaction asks the ledger to do.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
@@ -66,6 +67,47 @@ pub enum Call {
     CommissionSet { commission: Ppm },
     /// Governance: enables, changes or ends the reward of a model's runs. (T-6)
     ModelRewardSet { model: ModelId, reward: Option<ModelReward> },
+    /// Lets another account vote with the caller's units; naming oneself ends that. (G-1)
+    VotesDelegate { to: Address },
+    /// Proposes calls that the governor is to make. (G-1)
+    ProposalCreate {
+        title: String,
+        description: String,
+        #[borsh(deserialize_with = "read_proposed_calls")]
+        calls: Vec<Call>,
+    },
+    /// Votes on a proposal with the power that the caller had before it was made. (G-1)
+    ProposalVote { proposal: u64, choice: VoteChoice },
+    /// Starts the timelock of an accepted proposal; anyone may. (G-1)
+    ProposalQueue { proposal: u64 },
+    /// Makes the calls of a proposal whose timelock ended, all or none; anyone may. (G-1)
+    ProposalExecute { proposal: u64 },
+    /// Ends an own proposal, or one whose proposer no longer commands the threshold. (G-1)
+    ProposalCancel { proposal: u64 },
+    /// Governance: changes parameters together, from the next block on. (G-1, T-18)
+    ParamsSet { changes: Vec<ParamChange> },
+    /// Governance: a version of the protocol comes into force at a height. (G-2)
+    UpgradeSchedule { version: u32, height: u64 },
+    /// Governance: the scheduled upgrade does not come. (G-2)
+    UpgradeCancel,
+}
+
+/// Number of [`Call::ProposalCreate`] in the canonical codec.
+const PROPOSAL_CREATE: u8 = 27;
+
+/// Reads the calls of a proposal, none of which may be a proposal itself: a transaction of 16 KiB could
+/// nest them a thousand deep, and whoever reads it would run out of stack.
+fn read_proposed_calls<R: io::Read>(reader: &mut R) -> io::Result<Vec<Call>> {
+    let count = u32::deserialize_reader(reader)?;
+    let mut calls = Vec::new();
+    for _ in 0..count {
+        let tag = u8::deserialize_reader(reader)?;
+        if tag == PROPOSAL_CREATE {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a proposal cannot contain a proposal"));
+        }
+        calls.push(Call::deserialize_variant(reader, tag)?);
+    }
+    Ok(calls)
 }
 
 /// The fields of [`Call::OrderSubmit`].
@@ -119,7 +161,16 @@ impl Scope {
             | DelegationMove { .. }
             | DelegationClaim { .. }
             | CommissionSet { .. }
-            | ModelRewardSet { .. } => self == Self::All,
+            | ModelRewardSet { .. }
+            | VotesDelegate { .. }
+            | ProposalCreate { .. }
+            | ProposalVote { .. }
+            | ProposalQueue { .. }
+            | ProposalExecute { .. }
+            | ProposalCancel { .. }
+            | ParamsSet { .. }
+            | UpgradeSchedule { .. }
+            | UpgradeCancel => self == Self::All,
             OrderSubmit(_) | OrderCancel { .. } => self != Self::Provider,
             Bond { .. }
             | ModelSupport { .. }
@@ -201,6 +252,29 @@ impl Call {
                 "Reward runs of model {model} at {} % of the curve, in full from {unit_bytes} bytes of output",
                 percent(u64::from(*rate))
             ),
+            Self::VotesDelegate { to } => format!("Let {to} vote with the units of this account"),
+            Self::ProposalCreate { title, description, calls } => {
+                let list: Vec<_> = calls.iter().map(Self::summary).collect();
+                let digest = Hash::of(&[description.as_bytes()]);
+                format!("Propose {title:?} (description {digest}): {}", list.join("; "))
+            }
+            Self::ProposalVote { proposal, choice: VoteChoice::For } => format!("Vote for proposal {proposal}"),
+            Self::ProposalVote { proposal, choice: VoteChoice::Against } => format!("Vote against proposal {proposal}"),
+            Self::ProposalVote { proposal, choice: VoteChoice::Abstain } => {
+                format!("Abstain in the vote on proposal {proposal}")
+            }
+            Self::ProposalQueue { proposal } => format!("Start the timelock of proposal {proposal}"),
+            Self::ProposalExecute { proposal } => format!("Execute proposal {proposal}"),
+            Self::ProposalCancel { proposal } => format!("Cancel proposal {proposal}"),
+            Self::ParamsSet { changes } => {
+                let list: Vec<_> =
+                    changes.iter().map(|change| format!("{:?} = {}", change.name, change.value)).collect();
+                format!("Set parameters [{}]", list.join(", "))
+            }
+            Self::UpgradeSchedule { version, height } => {
+                format!("Upgrade the protocol to version {version} at height {height}")
+            }
+            Self::UpgradeCancel => "Cancel the scheduled upgrade of the protocol".into(),
         }
     }
 
@@ -222,6 +296,13 @@ impl Call {
             // With the drawing of a jury and the count.
             Self::Contest { .. } => 40,
             Self::Vote { .. } | Self::VoteCommit { .. } | Self::VoteOpen { .. } => 5,
+            Self::VotesDelegate { .. } | Self::ProposalVote { .. } | Self::ProposalQueue { .. } => 4,
+            Self::ProposalCancel { .. } => 6,
+            // What it makes the executing block do is paid by who proposes it.
+            Self::ProposalCreate { calls, .. } => 20 + calls.iter().map(Self::units).sum::<u64>(),
+            Self::ProposalExecute { .. } => 40,
+            Self::ParamsSet { changes } => 2 + changes.len() as u64,
+            Self::UpgradeSchedule { .. } | Self::UpgradeCancel => 2,
         }
     }
 
@@ -254,6 +335,15 @@ impl Call {
             Self::DelegationClaim { .. } => "delegation_claim",
             Self::CommissionSet { .. } => "commission_set",
             Self::ModelRewardSet { .. } => "model_reward_set",
+            Self::VotesDelegate { .. } => "votes_delegate",
+            Self::ProposalCreate { .. } => "proposal_create",
+            Self::ProposalVote { .. } => "proposal_vote",
+            Self::ProposalQueue { .. } => "proposal_queue",
+            Self::ProposalExecute { .. } => "proposal_execute",
+            Self::ProposalCancel { .. } => "proposal_cancel",
+            Self::ParamsSet { .. } => "params_set",
+            Self::UpgradeSchedule { .. } => "upgrade_schedule",
+            Self::UpgradeCancel => "upgrade_cancel",
         }
     }
 }
@@ -265,4 +355,38 @@ fn amount_or_all(amount: &Option<Amount>) -> String {
 /// Parts per million as a percentage: `12.5`.
 fn percent(ppm: u64) -> String {
     Amount(u128::from(ppm) * (Amount::TOKEN.0 / 10_000)).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{decode, encode};
+
+    fn proposal(calls: Vec<Call>) -> Call {
+        Call::ProposalCreate { title: "t".into(), description: String::new(), calls }
+    }
+
+    #[test]
+    fn a_proposal_is_read_back_with_its_calls_but_never_with_a_proposal_in_it() {
+        // G-1
+        let good = proposal(vec![Call::UpgradeCancel, Call::Bond { amount: Amount(1) }]);
+        let bytes = encode(&good);
+        assert_eq!(bytes[0], PROPOSAL_CREATE);
+        assert_eq!(decode::<Call>(&bytes).unwrap(), good);
+        let mut nested = proposal(vec![Call::UpgradeCancel]);
+        for _ in 0..500 {
+            nested = proposal(vec![nested]);
+        }
+        let error = decode::<Call>(&encode(&nested)).unwrap_err();
+        assert_eq!(error.to_string(), "a proposal cannot contain a proposal");
+    }
+
+    #[test]
+    fn a_change_of_a_parameter_keeps_every_digit_in_json() {
+        let change = ParamChange { name: "bond_min".into(), value: u128::MAX };
+        let call = Call::ParamsSet { changes: vec![change] };
+        let json = toml::to_string(&call).unwrap();
+        assert!(json.contains("\"340282366920938463463374607431768211455\""), "{json}");
+        assert_eq!(toml::from_str::<Call>(&json).unwrap(), call);
+    }
 }

@@ -1,6 +1,6 @@
 //! Every way in which the ledger refuses a call. Numbering is append-only.
 
-use crate::{Amount, ModelId, OrderId};
+use crate::{Amount, ModelId, OrderId, ProposalState};
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
@@ -160,6 +160,46 @@ pub enum LedgerError {
     DepositUnpayable { deposit: Amount, free: Amount },
     #[error("the block is full: send it again")]
     BlockFull,
+    #[error("the treasury and the coordinators' account never vote")]
+    NeverVotes,
+    #[error("a proposal's title has 1 to {max} bytes")]
+    ProposalTitleInvalid { max: u32 },
+    #[error("a proposal's description has at most {max} bytes")]
+    ProposalDescriptionTooLong { max: u32 },
+    #[error("a proposal has 1 to {max} calls")]
+    ProposalCallsInvalid { max: u32 },
+    #[error("call {index} of the proposal, {call}, cannot be made by proposal")]
+    ProposalCallForbidden { index: u32, call: String },
+    #[error("a proposer must command {needed} votes, this one has {power}")]
+    ProposalThreshold { power: Amount, needed: Amount },
+    #[error("the proposer's proposal {proposal} is not over yet")]
+    ProposalLive { proposal: u64 },
+    #[error("at most {max} proposals may be pending or active at a time")]
+    TooManyProposals { max: u32 },
+    #[error("unknown proposal {proposal}")]
+    UnknownProposal { proposal: u64 },
+    #[error("the proposal is {}", .state.name())]
+    ProposalIs { state: ProposalState },
+    #[error("this account voted on the proposal already")]
+    ProposalVoted,
+    #[error("this account commanded no votes at height {height}, before the proposal")]
+    NoVotingPower { height: u64 },
+    #[error("the proposal's timelock ends at {from_ms} ms")]
+    TimelockRunning { from_ms: u64 },
+    #[error("only the proposer may do this while it commands {needed} votes; it has {power}")]
+    ProposerHasPower { power: Amount, needed: Amount },
+    #[error("nothing was done, since call {index} of the proposal failed: {reason}")]
+    ProposalCallFailed { index: u32, reason: Box<LedgerError> },
+    #[error("the parameters cannot be changed so: {reason}")]
+    ParamsRefused { reason: String },
+    #[error("version {version} cannot follow version {in_force}, which is in force")]
+    UpgradeVersionInvalid { version: u32, in_force: u32 },
+    #[error("an upgrade needs a height above {height}")]
+    UpgradeHeightPassed { height: u64 },
+    #[error("version {version} is scheduled for height {height} already: cancel that first")]
+    UpgradeScheduledAlready { version: u32, height: u64 },
+    #[error("no upgrade is scheduled")]
+    NoUpgrade,
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 //! unit that moves has one. (E-3) Numbering is append-only.
 
 use crate::{
-    Address, Amount, BallotAnswer, Cid, Hash, ModelId, ModelReward, OrderId, Outcome, Ppm, RefundReason,
-    SessionPublicKey,
+    Address, Amount, BallotAnswer, Cid, Hash, ModelId, ModelReward, OrderId, Outcome, ParamChange, Ppm, RefundReason,
+    SessionPublicKey, VoteChoice,
 };
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -246,6 +246,57 @@ pub enum Event {
         model: ModelId,
         reward: Option<ModelReward>,
     },
+    /// Voting power of `account` went to `to`; to itself if they are the same. (G-1)
+    VotesDelegated {
+        account: Address,
+        to: Address,
+    },
+    ProposalCreated {
+        proposal: u64,
+        proposer: Address,
+        title: String,
+        snapshot_height: u64,
+        voting_starts_ms: u64,
+        voting_ends_ms: u64,
+    },
+    ProposalVoted {
+        proposal: u64,
+        voter: Address,
+        choice: VoteChoice,
+        weight: Amount,
+    },
+    ProposalQueued {
+        proposal: u64,
+        executable_ms: u64,
+    },
+    /// Its calls ran; what they did is told by the events before.
+    ProposalExecuted {
+        proposal: u64,
+    },
+    ProposalCancelled {
+        proposal: u64,
+        by: Address,
+    },
+    ProposalPruned {
+        proposal: u64,
+    },
+    /// In force from the next block on.
+    ParamsSet {
+        changes: Vec<ParamChange>,
+    },
+    UpgradeScheduled {
+        version: u32,
+        height: u64,
+    },
+    UpgradeCancelled {
+        version: u32,
+        height: u64,
+    },
+    /// This block is the first of a version of the protocol. (G-2)
+    Upgraded {
+        version: u32,
+        height: u64,
+    },
 }
 
 impl Event {
@@ -296,7 +347,18 @@ impl Event {
             | DepositReturned { .. }
             | DelegationEarningsPaid { .. }
             | CommissionSet { .. }
-            | ModelRewardSet { .. } => None,
+            | ModelRewardSet { .. }
+            | VotesDelegated { .. }
+            | ProposalCreated { .. }
+            | ProposalVoted { .. }
+            | ProposalQueued { .. }
+            | ProposalExecuted { .. }
+            | ProposalCancelled { .. }
+            | ProposalPruned { .. }
+            | ParamsSet { .. }
+            | UpgradeScheduled { .. }
+            | UpgradeCancelled { .. }
+            | Upgraded { .. } => None,
         }
     }
 }

@@ -28,7 +28,8 @@ pub use genesis::Genesis;
 pub use id::{Address, ChainId, Hash, ModelId, OrderId, SessionPublicKey, TxId};
 pub use object::{
     Account, Agreement, BallotAnswer, Case, Commitment, Delegation, Input, Lane, Model, ModelReward, Order, OrderState,
-    Outcome, Provider, RefundReason, SessionKey, Solution, Verification, Vote,
+    Outcome, ParamChange, Proposal, ProposalState, ProposalText, ProposalVote, Provider, RefundReason, SessionKey,
+    Solution, Upgrade, Verification, Vote, VoteChoice, Voting,
 };
 pub use params::Params;
 pub use tx::{Auth, SignedTx, TxError, TxReceipt};

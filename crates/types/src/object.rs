@@ -1,6 +1,6 @@
 //! The objects that the ledger stores and clients read.
 
-use crate::{Address, Amount, Cid, Hash, ModelId, OrderId, Ppm, SessionPublicKey, call::Scope};
+use crate::{Address, Amount, Call, Cid, Hash, ModelId, OrderId, Ppm, SessionPublicKey, call::Scope};
 use borsh::{BorshDeserialize, BorshSerialize};
 use ruint::aliases::U256;
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,36 @@ pub struct Account {
     pub session_keys: u32,
     /// What it earned so far, by where it came from. (E-4)
     pub earned: Earned,
+    /// What it can say in votes on proposals. (G-1)
+    pub voting: Voting,
+}
+
+impl Account {
+    /// The account's own votable units: free, bonded, delegated. (G-1)
+    pub fn votable(&self) -> Amount {
+        self.free.checked_add(self.voting.staked).unwrap_or(Amount::MAX)
+    }
+    /// The voting power that it commands now: its own, unless it gave it away, and what others gave it. (G-1)
+    pub fn power(&self) -> Amount {
+        let own = if self.voting.delegate.is_none() { self.votable() } else { Amount::ZERO };
+        own.checked_add(self.voting.received).unwrap_or(Amount::MAX)
+    }
+}
+
+/// What an account can say in votes on proposals, now and before its last change. (G-1)
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct Voting {
+    /// Its provider bond and what it delegated to providers.
+    pub staked: Amount,
+    /// Who votes with its units; `None` is the account itself.
+    pub delegate: Option<Address>,
+    /// Units of others with which this account votes.
+    pub received: Amount,
+    /// Height of the block in which its power changed last.
+    pub changed_height: u64,
+    /// Its power before that block, which it had from this height on.
+    pub before: Amount,
+    pub before_since: u64,
 }
 
 /// Lifetime earnings of an account. (E-4)
@@ -139,6 +169,9 @@ pub struct Delegation {
     pub leaving: Vec<LeavingDelegation>,
     /// What comes back when nothing is left of it. (L-1)
     pub deposit: Amount,
+    /// What it counts for in votes on proposals: the value of its shares when that was last looked
+    /// at, which is whenever they change, and soon after a slash. (G-1)
+    pub votable: Amount,
 }
 
 /// A part of a delegation that leaves; slashable until then. (T-10)
@@ -528,6 +561,182 @@ pub enum Outcome {
     Refuted,
     /// Two juries missed their quorum, or found that the input cannot be had; nobody is slashed.
     Voided,
+}
+
+/// A proposal to the governor: who made it, when it goes on, how the vote stands. (G-1)
+///
+/// Times are block times in ms. The rules that it was made under stay its own. (T-18)
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct Proposal {
+    /// Counted from 1.
+    pub id: u64,
+    pub proposer: Address,
+    pub created_height: u64,
+    pub created_ms: u64,
+    /// Voting power is what it was at the end of this block, the one before the proposal.
+    pub snapshot_height: u64,
+    pub voting_starts_ms: u64,
+    pub voting_ends_ms: u64,
+    pub terms: ProposalTerms,
+    pub votes_for: Amount,
+    pub votes_against: Amount,
+    pub votes_abstain: Amount,
+    /// Set when it is queued: from when on it can be executed.
+    pub executable_ms: Option<u64>,
+    pub cancelled: bool,
+    pub executed: bool,
+    /// When it leaves the state; the node's history keeps it.
+    pub prune_at_ms: u64,
+    /// What comes back to the proposer then. (L-1)
+    pub deposit: Amount,
+}
+
+/// The rules that a proposal keeps. (T-18)
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct ProposalTerms {
+    /// Power that its proposer must command.
+    pub threshold: Amount,
+    /// Power that must vote for it or abstain.
+    pub quorum: Amount,
+    pub timelock_ms: u64,
+    pub grace_ms: u64,
+}
+
+impl Proposal {
+    /// Where the proposal is in its life at a block time. (G-1)
+    pub fn state(&self, now_ms: u64) -> ProposalState {
+        if self.cancelled {
+            ProposalState::Cancelled
+        } else if self.executed {
+            ProposalState::Executed
+        } else if now_ms < self.voting_starts_ms {
+            ProposalState::Pending
+        } else if now_ms < self.voting_ends_ms {
+            ProposalState::Active
+        } else if !self.accepted() {
+            ProposalState::Defeated
+        } else if now_ms >= self.expires_ms() {
+            ProposalState::Expired
+        } else if self.executable_ms.is_some() {
+            ProposalState::Queued
+        } else {
+            ProposalState::Succeeded
+        }
+    }
+    /// Whether the votes so far accept it: more for than against, and a quorum of for and abstain.
+    pub fn accepted(&self) -> bool {
+        let taking_part = self.votes_for.checked_add(self.votes_abstain).unwrap_or(Amount::MAX);
+        self.votes_for > self.votes_against && taking_part >= self.terms.quorum
+    }
+    /// When it expires if nobody takes it further: after its vote it must be queued, after its timelock
+    /// executed, within the same grace.
+    pub fn expires_ms(&self) -> u64 {
+        self.executable_ms.unwrap_or(self.voting_ends_ms).saturating_add(self.terms.grace_ms)
+    }
+}
+
+/// Where a proposal is in its life. (G-1)
+///
+/// ```text
+/// pending ─ active ─┬─ succeeded ─ queued ─ executed
+///                   └─ defeated      └──────┴─ expired        any before its end: cancelled
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[borsh(use_discriminant = false)]
+#[serde(rename_all = "snake_case")]
+pub enum ProposalState {
+    /// Waits for its vote to begin.
+    Pending,
+    /// Can be voted on.
+    Active,
+    Cancelled,
+    /// Not more for than against, or too few took part.
+    Defeated,
+    /// Accepted; anyone can queue it.
+    Succeeded,
+    /// Waits for the end of its timelock, and then for anyone to execute it.
+    Queued,
+    Executed,
+    /// Accepted, and not taken further in time.
+    Expired,
+}
+
+impl ProposalState {
+    /// Its name as APIs and messages write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Active => "active",
+            Self::Cancelled => "cancelled",
+            Self::Defeated => "defeated",
+            Self::Succeeded => "succeeded",
+            Self::Queued => "queued",
+            Self::Executed => "executed",
+            Self::Expired => "expired",
+        }
+    }
+    /// Whether nothing more can happen to the proposal.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Cancelled | Self::Defeated | Self::Executed | Self::Expired)
+    }
+}
+
+/// What a proposal says and does.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct ProposalText {
+    pub title: String,
+    pub description: String,
+    /// What its execution does, as the governor, all or nothing.
+    pub calls: Vec<Call>,
+}
+
+/// What a vote on a proposal says. (G-1)
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[borsh(use_discriminant = false)]
+#[serde(rename_all = "snake_case")]
+pub enum VoteChoice {
+    For,
+    Against,
+    /// Counts for the quorum alone.
+    Abstain,
+}
+
+/// One account's vote on a proposal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct ProposalVote {
+    pub choice: VoteChoice,
+    pub weight: Amount,
+}
+
+/// A version of the protocol that comes into force at a height. (G-2)
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct Upgrade {
+    pub version: u32,
+    pub height: u64,
+}
+
+/// A change of one parameter by vote. (G-1)
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct ParamChange {
+    /// As in [`crate::params::PARAMS`].
+    pub name: String,
+    /// In its unit: base units, parts per million, ms, a count, 0 or 1.
+    #[serde(with = "decimal")]
+    pub value: u128,
+}
+
+/// Serde helper: a large number as a decimal string, since JSON numbers lose digits.
+pub mod decimal {
+    use serde::{Deserialize as _, Deserializer, Serializer};
+    /// Writes decimal digits.
+    pub fn serialize<S: Serializer>(number: &u128, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(number)
+    }
+    /// Reads decimal digits.
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<u128, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(d)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
 }
 
 /// Serde helper: bytes as hex.
