@@ -294,7 +294,7 @@ fn account(
         .into_iter()
         .map(|(key, scope, spend_limit)| GenesisSessionKey { key, scope, spend_limit, expires_at_ms: NEVER_MS })
         .collect();
-    GenesisAccount { address, free: Amount::tokens(free), bond: Amount::tokens(bond), session_keys }
+    GenesisAccount { address, free: Amount::tokens(free), bond: Amount::tokens(bond), session_keys, assets: Vec::new() }
 }
 
 /// A coordinator's home, read.

@@ -4,8 +4,8 @@
 //! worked off in one literal order, each up to a limit; what is left continues in the next block.
 //! Whether an item is due is decided by its time alone, even if the queue lags.
 
-use crate::{disputes, exec::Exec, orders, staking, state::Map};
-use althing_types::{Address, OrderId};
+use crate::{disputes, exec::Exec, orders, shares, staking, state::Map};
+use althing_types::{Address, ModelId, OrderId};
 
 /// Orders that may be over: deadline, acceptance or commitment ran out. (T-17)
 pub(crate) const EXPIRY: Map<(u64, OrderId), ()> = Map::new(0x40);
@@ -19,6 +19,8 @@ pub(crate) const CLAIM: Map<(u64, OrderId), ()> = Map::new(0x43);
 pub(crate) const UNBOND: Map<(u64, Address), ()> = Map::new(0x44);
 /// Parts of delegations that may leave, by provider and delegator. (T-10)
 pub(crate) const LEAVE: Map<(u64, (Address, Address)), ()> = Map::new(0x46);
+/// Votes on the terms of model DAOs that end, by active time. (T-14)
+pub(crate) const DAO_VOTE: Map<(u64, ModelId), ()> = Map::new(0x4c);
 /// Finished orders that leave the state.
 pub(crate) const PRUNE: Map<(u64, OrderId), ()> = Map::new(0x45);
 
@@ -62,6 +64,9 @@ pub(crate) fn run(exec: &mut Exec<'_>) {
     }
     for (provider, delegator) in take(exec, &LEAVE, now_ms, limit) {
         staking::release_left(exec, provider, delegator);
+    }
+    for model in take(exec, &DAO_VOTE, active_ms, limit) {
+        shares::count(exec, model);
     }
     for order in take(exec, &PRUNE, now_ms, limit) {
         orders::prune(exec, order);

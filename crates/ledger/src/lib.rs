@@ -7,22 +7,27 @@
 //! Start reading at [`execute_block`], then `orders`.
 
 mod accounts;
+mod assets;
 mod disputes;
 mod due;
 pub mod emission;
 mod exec;
 mod genesis;
 pub mod invariants;
+mod liquidity;
 mod orders;
 pub mod query;
 mod registry;
+mod shares;
 mod staking;
 pub mod state;
 mod supply;
 
 pub use exec::BlockContext;
 pub use genesis::{GenesisError, genesis_state};
+pub use liquidity::{DRIP_POOLS_MAX, LP_LOCKED, POOL_FEE};
 pub use orders::seed_of;
+pub use shares::SHARES_MAX;
 pub use staking::{COMMISSION_DEFAULT, delegation_owed, pool_value};
 pub use state::{StateRead, Writes, apply};
 pub use supply::{COORDINATORS, TREASURY};
@@ -70,6 +75,7 @@ pub fn execute_block(state: &dyn StateRead, block: &BlockContext, txs: &[SignedT
         output.receipts.push(receipt);
     }
     run_hook(&mut overlay, block, &params, &mut output, due::run);
+    run_hook(&mut overlay, block, &params, &mut output, liquidity::drip_on);
 
     assert!(supply::conserved(&supply::totals(&overlay)), "block {} does not conserve the supply", block.height);
     output.writes = overlay.into_writes();
@@ -161,6 +167,27 @@ fn dispatch(exec: &mut Exec<'_>, sender: Address, call: &Call) -> Done<Option<Or
         Call::DelegationClaim { provider } => staking::claim_delegation(exec, sender, provider)?,
         Call::CommissionSet { commission } => staking::set_commission(exec, sender, commission)?,
         Call::ModelRewardSet { model, reward } => registry::set_reward(exec, sender, model, reward)?,
+        Call::AssetTransfer { asset, to, amount } => assets::transfer(exec, sender, asset, to, amount)?,
+        Call::DaoCreate { model, shares } => shares::create(exec, sender, model, shares)?,
+        Call::SharesClaim { model } => shares::claim(exec, sender, model)?,
+        Call::SaleOpen { model, shares, price } => shares::sale_open(exec, sender, model, shares, price)?,
+        Call::SaleClose { model } => shares::sale_close(exec, sender, model)?,
+        Call::SharesBuy { model, seller, shares, max_total } => {
+            shares::buy(exec, sender, model, seller, shares, max_total)?;
+        }
+        Call::DaoPropose { model, fee, payee } => shares::propose(exec, sender, model, fee, payee)?,
+        Call::DaoVote { model, approve } => shares::vote(exec, sender, model, approve)?,
+        Call::PoolAdd { a, b, amount_a, amount_b, lp_min } => {
+            liquidity::pool_add(exec, sender, (a, amount_a), (b, amount_b), lp_min)?;
+        }
+        Call::PoolRemove { pool, lp, a_min, b_min } => liquidity::pool_remove(exec, sender, pool, lp, a_min, b_min)?,
+        Call::Swap { asset_in, amount_in, asset_out, out_min } => {
+            liquidity::swap(exec, sender, asset_in, amount_in, asset_out, out_min)?;
+        }
+        Call::LpStake { pool, lp } => liquidity::stake(exec, sender, pool, lp)?,
+        Call::LpUnstake { pool, lp } => liquidity::unstake(exec, sender, pool, lp)?,
+        Call::DripClaim { pool } => liquidity::claim(exec, sender, pool)?,
+        Call::PoolDripSet { pool, weight } => liquidity::set_drip(exec, sender, pool, weight)?,
     }
     Ok(None)
 }

@@ -20,7 +20,9 @@
 //!
 //! Errors are `{"error":{"code":…,"message":…}}` with a fitting status.
 
-use crate::{Account, Address, Amount, ChainId, Event, Hash, Order, TxId, TxReceipt, object::hex_bytes};
+use crate::{
+    Account, Address, Amount, AssetId, ChainId, Event, Hash, Order, PoolId, Ppm, TxId, TxReceipt, object::hex_bytes,
+};
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
@@ -146,6 +148,20 @@ pub struct Emission {
     pub multiplier: Amount,
     /// What a task earns now, before a model's rate and metering.
     pub reward: Amount,
+}
+
+/// What a swap would give now. (G-4)
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwapQuote {
+    pub pool: PoolId,
+    pub asset_in: AssetId,
+    pub amount_in: Amount,
+    pub asset_out: AssetId,
+    pub amount_out: Amount,
+    /// The part of `amount_in` that stays in the pool as its fee.
+    pub fee: Amount,
+    /// How much less comes out than the pool's present price says, the fee included; rounded up.
+    pub price_impact: Ppm,
 }
 
 /// A finalized block without its transactions' bytes.

@@ -1,6 +1,6 @@
 //! Every way in which the ledger refuses a call. Numbering is append-only.
 
-use crate::{Amount, ModelId, OrderId};
+use crate::{Amount, AssetAmount, ModelId, OrderId, PoolId};
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
@@ -154,4 +154,44 @@ pub enum LedgerError {
     AmountTooSmall,
     #[error("a provider cannot delegate to itself: bond instead")]
     DelegationToSelf,
+    #[error("insufficient balance: {needed} needed, {free} free")]
+    InsufficientAsset { needed: AssetAmount, free: AssetAmount },
+    #[error("the model is a DAO already")]
+    DaoExists,
+    #[error("the model is no DAO")]
+    NoDao,
+    #[error("the model is a DAO: its holders vote on its terms")]
+    ModelIsDao,
+    #[error("a DAO has 1 to {max} shares")]
+    SharesOutOfRange { max: u64 },
+    #[error("no shares of this model count for this account")]
+    NotShareholder,
+    #[error("only {available} shares are free or on sale")]
+    NotEnoughShares { available: u64 },
+    #[error("this account has no shares of this model on sale")]
+    NoSale,
+    #[error("only {left} shares are on sale")]
+    SaleTooSmall { left: u64 },
+    #[error("the shares cost {total} ALTH, more than max_total {max_total} ALTH")]
+    SharesAboveMaxTotal { total: Amount, max_total: Amount },
+    #[error("a proposal is open until {ends_ms} ms: one at a time")]
+    DaoProposalOpen { ends_ms: u64 },
+    #[error("no proposal is open for this model")]
+    NoDaoProposal,
+    #[error("this account voted on the proposal already")]
+    DaoVoteExists,
+    #[error("a pool lies between two different assets")]
+    SameAsset,
+    #[error("no such pool: {0}")]
+    UnknownPool(PoolId),
+    #[error("a new pool needs more: the square root of the product of its amounts must be above {min} base units")]
+    PoolTooSmall { min: Amount },
+    #[error("only {out} would come out, at least {min} asked for")]
+    BelowMinimum { out: AssetAmount, min: AssetAmount },
+    #[error("only {staked} liquidity shares are staked")]
+    StakeTooSmall { staked: Amount },
+    #[error("at most {max} pools share the liquidity drip")]
+    TooManyDripPools { max: u32 },
+    #[error("there is nothing to claim")]
+    NothingToClaim,
 }
