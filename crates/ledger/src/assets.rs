@@ -87,7 +87,7 @@ pub(crate) fn give(exec: &mut Exec<'_>, to: &Address, asset: AssetId, amount: Am
 pub(crate) fn take(exec: &mut Exec<'_>, from: &Address, asset: AssetId, amount: Amount) -> Done {
     let free = balance(&exec.state, from, asset);
     let Some(left) = free.checked_sub(amount) else {
-        return Err(LedgerError::InsufficientAsset { needed: asset.amount(amount), free: asset.amount(free) });
+        return Err(LedgerError::InsufficientAsset { asset, needed: amount, free });
     };
     match left.is_zero() {
         true => BALANCES.remove(&mut exec.state, &(*from, asset)),

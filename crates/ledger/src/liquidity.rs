@@ -18,7 +18,8 @@
 //!
 //! The **drip** is the part of minted rewards that is for liquidity (T-6). Governance gives pools
 //! weights; in proportion to them and to the time that passed, the drip is released to the pools
-//! where somebody **stakes** liquidity shares, and there divided by stake. What is released for a
+//! where somebody **stakes** liquidity shares, and there divided by stake: of what is left, each time
+//! the part that the passed time is of `liquidity_drip_ms`. What is released for a
 //! time goes to those who staked all that time, since every change of a stake releases first: who
 //! arrives just before a payout earns nothing of it. While nobody stakes, nothing is released.
 
@@ -213,7 +214,7 @@ fn open(exec: &mut Exec<'_>, id: PoolId) -> Done<MarketPool> {
 /// An error unless at least `min` comes out.
 fn at_least(asset: AssetId, out: Amount, min: Amount) -> Done {
     if out < min {
-        return Err(LedgerError::BelowMinimum { out: asset.amount(out), min: asset.amount(min) });
+        return Err(LedgerError::BelowMinimum { asset, out, min });
     }
     Ok(())
 }

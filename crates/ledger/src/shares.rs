@@ -147,8 +147,7 @@ pub(crate) fn transfer(exec: &mut Exec<'_>, model: ModelId, from: &Address, to: 
     let asset = AssetId::Shares(model);
     let free = giver.free();
     let Some(count) = u64::try_from(amount.0).ok().filter(|count| *count <= free) else {
-        let free = asset.amount(Amount(free.into()));
-        return Err(LedgerError::InsufficientAsset { needed: asset.amount(amount), free });
+        return Err(LedgerError::InsufficientAsset { asset, needed: amount, free: Amount(free.into()) });
     };
     if count == 0 || from == to {
         return Ok(());

@@ -115,8 +115,8 @@ fn calls_and_transactions_are_encoded_as_ever() {
     let summaries = calls().into_iter().map(|call| call.summary().into_bytes());
     assert_eq!(digest(summaries), SUMMARIES, "what wallets show is signed, so it is part of the codec");
 }
-const CALLS: &str = "bdd2c5ea89d8615c98dc6232bbcd3c21c8b891e49804ca39cb99c134028fbded";
-const SUMMARIES: &str = "923738807ecf8c4f7e2a175bddecb2e0410baef76a5684540e2695b859305582";
+const CALLS: &str = "0c1311b8ee9ec6487d99253d6dac1f2e5ecb13739b528052609f55d893dd301b";
+const SUMMARIES: &str = "8a9b13700d20fb5004682667e44e937370feb562e4cd7aada599d330322c445f";
 
 #[test]
 fn a_scripted_life_gives_the_state_that_it_always_gave() {
@@ -138,5 +138,5 @@ fn a_scripted_life_gives_the_state_that_it_always_gave() {
     assert_eq!(digest(state), STATE);
     assert_eq!(digest(net.events.iter().map(encode)), EVENTS);
 }
-const STATE: &str = "57946b3c30997808d37689a040bb9e57fc994c2525e9e4683d366ebec418a3bc";
-const EVENTS: &str = "b7cf2ba90f8879f9f1a1293086b87e59028e3edaae9b3850bbea023ec7f1285f";
+const STATE: &str = "2e7931b762954fee0186abfacb6d0c121d131403a93801d521f7d558a946a976";
+const EVENTS: &str = "3642ac059b5c62752a2c586af4381d573a0f002916e4b385126f3d8e508a5e42";

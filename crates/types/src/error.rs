@@ -1,6 +1,6 @@
 //! Every way in which the ledger refuses a call. Numbering is append-only.
 
-use crate::{Amount, AssetAmount, ModelId, OrderId, PoolId};
+use crate::{Amount, AssetId, ModelId, OrderId, PoolId};
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
@@ -154,8 +154,8 @@ pub enum LedgerError {
     AmountTooSmall,
     #[error("a provider cannot delegate to itself: bond instead")]
     DelegationToSelf,
-    #[error("insufficient balance: {needed} needed, {free} free")]
-    InsufficientAsset { needed: AssetAmount, free: AssetAmount },
+    #[error("insufficient balance: {} needed, {} free", .asset.amount(*.needed), .asset.amount(*.free))]
+    InsufficientAsset { asset: AssetId, needed: Amount, free: Amount },
     #[error("the model is a DAO already")]
     DaoExists,
     #[error("the model is no DAO")]
@@ -186,8 +186,8 @@ pub enum LedgerError {
     UnknownPool(PoolId),
     #[error("a new pool needs more: the square root of the product of its amounts must be above {min} base units")]
     PoolTooSmall { min: Amount },
-    #[error("only {out} would come out, at least {min} asked for")]
-    BelowMinimum { out: AssetAmount, min: AssetAmount },
+    #[error("only {} would come out, at least {} asked for", .asset.amount(*.out), .asset.amount(*.min))]
+    BelowMinimum { asset: AssetId, out: Amount, min: Amount },
     #[error("only {staked} liquidity shares are staked")]
     StakeTooSmall { staked: Amount },
     #[error("at most {max} pools share the liquidity drip")]
