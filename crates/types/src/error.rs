@@ -195,3 +195,20 @@ pub enum LedgerError {
     #[error("there is nothing to claim")]
     NothingToClaim,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_about_assets_name_them_and_count_shares() {
+        // G-4, T-14
+        let model = ModelId([1; 32]);
+        let asset = AssetId::Shares(model);
+        let short = LedgerError::InsufficientAsset { asset, needed: Amount(5), free: Amount(4) };
+        let shares = |count| format!("{count} shares of model {model}");
+        assert_eq!(short.to_string(), format!("insufficient balance: {} needed, {} free", shares(5), shares(4)));
+        let below = LedgerError::BelowMinimum { asset: AssetId::Native, out: Amount::TOKEN, min: Amount::tokens(2) };
+        assert_eq!(below.to_string(), "only 1 ALTH would come out, at least 2 ALTH asked for");
+    }
+}
