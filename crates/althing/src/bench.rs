@@ -72,6 +72,7 @@ impl World {
                         spend_limit: Amount::tokens(1_000_000),
                         expires_at_ms: NEVER_MS,
                     }],
+                    assets: Vec::new(),
                 });
                 SessionSigner { account: wallet.account(), key }
             };

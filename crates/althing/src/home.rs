@@ -343,6 +343,7 @@ impl Holdings {
                     free: *free,
                     bond: *bond,
                     session_keys: Vec::new(),
+                    assets: Vec::new(),
                 }),
             }
         }
@@ -357,7 +358,13 @@ impl Holdings {
             spend_limit: Amount::tokens(1_000),
             expires_at_ms: NEVER_MS,
         };
-        GenesisAccount { address, free, bond, session_keys: key.into_iter().map(session_key).collect() }
+        GenesisAccount {
+            address,
+            free,
+            bond,
+            session_keys: key.into_iter().map(session_key).collect(),
+            assets: Vec::new(),
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
     votes,
 };
 use althing_types::{
-    Account, Address, Amount, Auth, Call, Event, LedgerError, OrderId, SessionKey, SessionPublicKey, SignedTx,
+    Account, Address, Amount, AssetId, Auth, Call, Event, LedgerError, OrderId, SessionKey, SessionPublicKey, SignedTx,
     call::Scope, event::PaymentKind, object::Earned,
 };
 
@@ -178,11 +178,17 @@ pub(crate) fn bump_nonce(exec: &mut Exec<'_>, tx: &SignedTx, fee: Amount) {
     }
 }
 
-/// What a call takes out of the sender's free balance, as far as a session key's limit counts it.
+/// What a call takes out of the sender's free balance at most, as far as a session key's limit counts
+/// it.
 fn spend(call: &Call) -> Amount {
     match call {
         Call::Transfer { amount, .. } | Call::Bond { amount } | Call::Delegate { amount, .. } => *amount,
         Call::OrderSubmit(order) => order.fee,
+        Call::AssetTransfer { asset: AssetId::Native, amount, .. } => *amount,
+        Call::SharesBuy { max_total, .. } => *max_total,
+        Call::PoolAdd { a: AssetId::Native, amount_a, .. } => *amount_a,
+        Call::PoolAdd { b: AssetId::Native, amount_b, .. } => *amount_b,
+        Call::Swap { asset_in: AssetId::Native, amount_in, .. } => *amount_in,
         _ => Amount::ZERO,
     }
 }

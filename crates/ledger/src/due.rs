@@ -4,8 +4,8 @@
 //! worked off in one literal order, each up to a limit; what is left continues in the next block.
 //! Whether an item is due is decided by its time alone, even if the queue lags.
 
-use crate::{disputes, exec::Exec, governance, orders, staking, state::Map, votes};
-use althing_types::{Address, OrderId};
+use crate::{disputes, exec::Exec, governance, orders, shares, staking, state::Map, votes};
+use althing_types::{Address, ModelId, OrderId};
 
 /// Orders that may be over: deadline, acceptance or commitment ran out. (T-17)
 pub(crate) const EXPIRY: Map<(u64, OrderId), ()> = Map::new(0x40);
@@ -19,15 +19,17 @@ pub(crate) const CLAIM: Map<(u64, OrderId), ()> = Map::new(0x43);
 pub(crate) const UNBOND: Map<(u64, Address), ()> = Map::new(0x44);
 /// Parts of delegations that may leave, by provider and delegator. (T-10)
 pub(crate) const LEAVE: Map<(u64, (Address, Address)), ()> = Map::new(0x46);
+/// Votes on the terms of model DAOs that end, by active time. (T-14)
+pub(crate) const DAO_VOTE: Map<(u64, ModelId), ()> = Map::new(0x4a);
 /// Finished orders that leave the state.
 pub(crate) const PRUNE: Map<(u64, OrderId), ()> = Map::new(0x45);
 
 /// Slashed providers whose delegations are to be valued anew for votes, from a delegator on. (G-1)
-pub(crate) const REVALUE: Map<(u64, (Address, Address)), ()> = Map::new(0x5c);
+pub(crate) const REVALUE: Map<(u64, (Address, Address)), ()> = Map::new(0x47);
 /// Proposals whose vote ends. (G-1)
-pub(crate) const PROPOSAL_END: Map<(u64, u64), ()> = Map::new(0x5d);
+pub(crate) const PROPOSAL_END: Map<(u64, u64), ()> = Map::new(0x48);
 /// Proposals that leave the state. (G-1)
-pub(crate) const PROPOSAL_PRUNE: Map<(u64, u64), ()> = Map::new(0x5e);
+pub(crate) const PROPOSAL_PRUNE: Map<(u64, u64), ()> = Map::new(0x49);
 
 /// Takes the items of one queue that are due at `now_ms`, at most `limit`.
 fn take<K: crate::state::KeyPart + Clone>(
@@ -69,6 +71,9 @@ pub(crate) fn run(exec: &mut Exec<'_>) {
     }
     for (provider, delegator) in take(exec, &LEAVE, now_ms, limit) {
         staking::release_left(exec, provider, delegator);
+    }
+    for model in take(exec, &DAO_VOTE, active_ms, limit) {
+        shares::count(exec, model);
     }
     for order in take(exec, &PRUNE, now_ms, limit) {
         orders::prune(exec, order);

@@ -1,9 +1,10 @@
 //! The first state, from a genesis. (G-1)
 
 use crate::{
-    BlockContext, CLOCK, ChainClock, Exec, PARAMS, accounts, emission, invariants, registry, staking, supply, upgrades,
+    BlockContext, CLOCK, ChainClock, Exec, PARAMS, accounts, assets, emission, invariants, registry, staking, supply,
+    upgrades,
 };
-use althing_types::{Amount, Genesis, Hash, LedgerError, Params, params::ParamsError};
+use althing_types::{Amount, AssetId, Genesis, Hash, LedgerError, Params, params::ParamsError};
 use std::collections::BTreeMap;
 
 /// Why a genesis cannot start a network.
@@ -13,6 +14,8 @@ pub enum GenesisError {
     Params(#[from] ParamsError),
     #[error("{what}: {source}")]
     Call { what: String, source: LedgerError },
+    #[error("{what}: only test assets can be endowed, not {asset}")]
+    Asset { what: String, asset: AssetId },
     #[error("the first state is not sound: {0}")]
     Unsound(String),
 }
@@ -51,6 +54,12 @@ pub fn genesis_state(genesis: &Genesis) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Ge
         accounts::endow(&mut exec, &entry.address, total).map_err(failed)?;
         if !entry.bond.is_zero() {
             staking::bond(&mut exec, entry.address, entry.bond).map_err(failed)?;
+        }
+        for holding in &entry.assets {
+            let AssetId::Test(_) = holding.asset else {
+                return Err(GenesisError::Asset { what: format!("account {}", entry.address), asset: holding.asset });
+            };
+            assets::endow(&mut exec, &entry.address, holding.asset, holding.amount).map_err(failed)?;
         }
         for key in &entry.session_keys {
             accounts::session_key_add(&mut exec, entry.address, key.key, key.scope, key.spend_limit, key.expires_at_ms)

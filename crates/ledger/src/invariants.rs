@@ -1,7 +1,10 @@
 //! What holds after every block. Tests call [`check`] after each one; it reads the whole state.
 
-use crate::{disputes, due, governance, orders, query, registry, staking, state::StateRead, supply, votes};
-use althing_types::{Address, Amount, OrderState};
+use crate::{
+    assets, disputes, due, governance, liquidity, orders, query, registry, shares, staking, state::StateRead, supply,
+    votes,
+};
+use althing_types::{Address, Amount, AssetId, OrderState};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Checks every invariant on a whole state.
@@ -15,6 +18,9 @@ pub fn check(state: &dyn StateRead) -> Result<(), String> {
     delegations(state)?;
     voting(state)?;
     proposals(state)?;
+    other_assets(state)?;
+    model_daos(state)?;
+    drip(state)?;
     nothing_hangs(state)
 }
 
@@ -40,7 +46,11 @@ fn conservation(state: &dyn StateRead) -> Result<(), String> {
     equal("delegated", providers.iter().flat_map(|p| [p.delegated.amount, p.leaving.amount]).sum(), totals.delegated)?;
     let deposits = query::deposits(state);
     equal("deposits", deposits, totals.deposits)?;
-    equal("owed", providers.iter().map(|p| p.owed).sum(), totals.owed)?;
+    let daos = shares::all(state, None, usize::MAX);
+    equal("owed", providers.iter().map(|p| p.owed).chain(daos.iter().map(|d| d.owed)).sum(), totals.owed)?;
+    let pools = liquidity::all(state, None, usize::MAX);
+    // The native token comes first in the order of assets.
+    equal("pools", pools.iter().filter(|p| p.a == AssetId::Native).map(|p| p.reserve_a).sum(), totals.pools)?;
     equal("bonded", providers.iter().map(|p| p.bond).sum(), totals.bonded)?;
     equal("unbonding", providers.iter().flat_map(|p| &p.unbonding).map(|u| u.amount).sum(), totals.unbonding)?;
     equal("escrowed", open.map(|o| o.fee).sum(), totals.escrowed)?;
@@ -158,6 +168,82 @@ fn voting(state: &dyn StateRead) -> Result<(), String> {
     Ok(())
 }
 
+/// G-4: of each asset there is as much as balances, stakes and reserves hold together.
+fn other_assets(state: &dyn StateRead) -> Result<(), String> {
+    let mut counted: BTreeMap<AssetId, u128> = BTreeMap::new();
+    let mut count = |asset: AssetId, amount: Amount| {
+        let sum = counted.entry(asset).or_default();
+        *sum = sum.saturating_add(amount.0);
+    };
+    assets::balances(state).into_iter().for_each(|(asset, amount)| count(asset, amount));
+    let pools = liquidity::all(state, None, usize::MAX);
+    for pool in &pools {
+        if pool.a >= pool.b || pool.reserve_a.is_zero() || pool.reserve_b.is_zero() {
+            return Err(format!("pool {}: assets out of order, or none left", pool.id));
+        }
+        count(pool.a, pool.reserve_a);
+        count(pool.b, pool.reserve_b);
+        count(AssetId::Lp(pool.id), liquidity::LP_LOCKED);
+        for (asset, reserve) in [(pool.a, pool.reserve_a), (pool.b, pool.reserve_b)] {
+            let AssetId::Shares(model) = asset else { continue };
+            // More if somebody sent shares to the pool's account by mistake.
+            let held = shares::holder(state, &model, &pool.id.account()).map_or(0, |holder| holder.shares);
+            if u128::from(held) < reserve.0 {
+                return Err(format!("pool {}: holds {held} shares, its reserve says {}", pool.id, reserve.0));
+            }
+        }
+    }
+    let mut staked: BTreeMap<_, Vec<Amount>> = BTreeMap::new();
+    for stake in liquidity::all_stakes(state) {
+        count(AssetId::Lp(stake.pool), stake.lp);
+        staked.entry(stake.pool).or_default().push(stake.lp);
+    }
+    for pool in &pools {
+        equal("staked", staked.remove(&pool.id).unwrap_or_default().into_iter().sum(), pool.staked)?;
+    }
+    for asset in assets::test_totals(state).into_iter().map(|(asset, _)| asset) {
+        count(asset, Amount::ZERO);
+    }
+    // Shares are with their holders, the pools' own accounts among them: see `model_daos`.
+    for (asset, sum) in counted.into_iter().filter(|(a, _)| matches!(a, AssetId::Lp(_) | AssetId::Test(_))) {
+        equal(&asset.to_string(), Amount(sum), assets::total(state, asset))?;
+    }
+    Ok(())
+}
+
+/// T-14: all shares are held, what is on sale is among them, and a DAO owes exactly what its holders
+/// can claim and the carry; an open vote ends by itself.
+fn model_daos(state: &dyn StateRead) -> Result<(), String> {
+    let ending: BTreeSet<_> = due::DAO_VOTE.first(state, usize::MAX).into_iter().map(|(key, ())| key).collect();
+    for dao in shares::all(state, None, usize::MAX) {
+        let holders = shares::holders(state, &dao.model, None, usize::MAX);
+        let held: u64 = holders.iter().map(|h| h.shares).sum();
+        if held != dao.shares {
+            return Err(format!("DAO {}: {held} of {} shares are held", dao.model, dao.shares));
+        }
+        let claimable: Amount = holders.iter().map(|h| shares::claimable(&dao, h)).chain([dao.carry]).sum();
+        equal("a DAO's debt", claimable, dao.owed)?;
+        if dao.carry.0 >= dao.shares.into() {
+            return Err(format!("DAO {}: carries {}, enough for each share", dao.model, dao.carry));
+        }
+        for holder in &holders {
+            if holder.sale.is_some_and(|sale| sale.shares == 0 || sale.shares > holder.shares) {
+                return Err(format!("DAO {}: {} offers what it has not", dao.model, holder.holder));
+            }
+            if !shares::held_by(state, &holder.holder, usize::MAX).contains(holder) {
+                return Err(format!("DAO {}: {} is not listed", dao.model, holder.holder));
+            }
+        }
+        if let Some(proposal) = &dao.proposal {
+            let weights: u128 = holders.iter().map(|h| u128::from(shares::weight(proposal, h))).sum();
+            if weights > dao.shares.into() || !ending.contains(&(proposal.ends_ms, dao.model)) {
+                return Err(format!("DAO {}: {weights} of {} shares can vote", dao.model, dao.shares));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// G-1, L-2: live proposals are listed and their snapshots kept; each has an entry for its end and one
 /// for its removal; no checkpoint outlives who needs it, except to be removed.
 fn proposals(state: &dyn StateRead) -> Result<(), String> {
@@ -187,6 +273,23 @@ fn proposals(state: &dyn StateRead) -> Result<(), String> {
         Some(snapshot) => Err(format!("checkpoints of height {snapshot} stay for ever")),
         None => Ok(()),
     }
+}
+
+/// E-2: the drip holds what is not released and what its stakers can claim, with the dust of dividing.
+fn drip(state: &dyn StateRead) -> Result<(), String> {
+    let drip = liquidity::drip(state);
+    equal("drip", [drip.unreleased, drip.owed].into_iter().sum(), supply::totals(state).drip)?;
+    let stakes = liquidity::all_stakes(state);
+    let owed = stakes.iter().filter_map(|stake| Some(liquidity::owed(&liquidity::pool(state, &stake.pool)?, stake)));
+    let owed: Amount = owed.sum();
+    if owed > drip.owed {
+        return Err(format!("the drip owes its stakers {owed}, has {}", drip.owed));
+    }
+    let weighted = liquidity::all(state, None, usize::MAX).into_iter().filter(|pool| pool.drip_weight > 0);
+    if !weighted.map(|pool| pool.id).eq(drip.pools) {
+        return Err("the pools of the drip are not those with a weight".into());
+    }
+    Ok(())
 }
 
 /// T-17: whatever an order waits for has an entry in a due queue.

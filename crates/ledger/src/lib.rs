@@ -7,6 +7,7 @@
 //! Start reading at [`execute_block`], then `orders`.
 
 mod accounts;
+mod assets;
 mod costs;
 mod disputes;
 mod due;
@@ -15,9 +16,11 @@ mod exec;
 mod genesis;
 mod governance;
 pub mod invariants;
+mod liquidity;
 mod orders;
 pub mod query;
 mod registry;
+mod shares;
 mod staking;
 pub mod state;
 mod supply;
@@ -31,7 +34,9 @@ pub use governance::{
     CALLS_MAX as PROPOSAL_CALLS_MAX, DESCRIPTION_BYTES_MAX as PROPOSAL_DESCRIPTION_BYTES_MAX,
     LIVE_MAX as PROPOSALS_LIVE_MAX, TITLE_BYTES_MAX as PROPOSAL_TITLE_BYTES_MAX,
 };
+pub use liquidity::{DRIP_POOLS_MAX, LP_LOCKED, POOL_FEE};
 pub use orders::seed_of;
+pub use shares::SHARES_MAX;
 pub use staking::{COMMISSION_DEFAULT, delegation_owed, pool_value};
 pub use state::{StateRead, Writes, apply};
 pub use supply::{COORDINATORS, TREASURY};
@@ -84,6 +89,7 @@ pub fn execute_block(state: &dyn StateRead, block: &BlockContext, txs: &[SignedT
         output.receipts.push(receipt);
     }
     run_hook(&mut overlay, block, &params, &mut output, due::run);
+    run_hook(&mut overlay, block, &params, &mut output, liquidity::drip_on);
 
     assert!(supply::conserved(&supply::totals(&overlay)), "block {} does not conserve the supply", block.height);
     output.writes = overlay.into_writes();
@@ -202,6 +208,27 @@ fn dispatch(exec: &mut Exec<'_>, sender: Address, call: &Call) -> Done<Option<Or
         Call::ParamsSet { changes } => governance::set_params(exec, sender, changes)?,
         Call::UpgradeSchedule { version, height } => upgrades::schedule(exec, sender, Upgrade { version, height })?,
         Call::UpgradeCancel => upgrades::cancel(exec, sender)?,
+        Call::AssetTransfer { asset, to, amount } => assets::transfer(exec, sender, asset, to, amount)?,
+        Call::DaoCreate { model, shares } => shares::create(exec, sender, model, shares)?,
+        Call::SharesClaim { model } => shares::claim(exec, sender, model)?,
+        Call::SaleOpen { model, shares, price } => shares::sale_open(exec, sender, model, shares, price)?,
+        Call::SaleClose { model } => shares::sale_close(exec, sender, model)?,
+        Call::SharesBuy { model, seller, shares, max_total } => {
+            shares::buy(exec, sender, model, seller, shares, max_total)?;
+        }
+        Call::DaoPropose { model, fee, payee } => shares::propose(exec, sender, model, fee, payee)?,
+        Call::DaoVote { model, approve } => shares::vote(exec, sender, model, approve)?,
+        Call::PoolAdd { a, b, amount_a, amount_b, lp_min } => {
+            liquidity::pool_add(exec, sender, (a, amount_a), (b, amount_b), lp_min)?;
+        }
+        Call::PoolRemove { pool, lp, a_min, b_min } => liquidity::pool_remove(exec, sender, pool, lp, a_min, b_min)?,
+        Call::Swap { asset_in, amount_in, asset_out, out_min } => {
+            liquidity::swap(exec, sender, asset_in, amount_in, asset_out, out_min)?;
+        }
+        Call::LpStake { pool, lp } => liquidity::stake(exec, sender, pool, lp)?,
+        Call::LpUnstake { pool, lp } => liquidity::unstake(exec, sender, pool, lp)?,
+        Call::DripClaim { pool } => liquidity::claim(exec, sender, pool)?,
+        Call::PoolDripSet { pool, weight } => liquidity::set_drip(exec, sender, pool, weight)?,
     }
     Ok(None)
 }

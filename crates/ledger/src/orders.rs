@@ -15,7 +15,7 @@
 use crate::{
     accounts, costs, disputes, due, emission,
     exec::{Done, Exec},
-    registry, staking,
+    liquidity, registry, shares, staking,
     state::{Map, StateRead},
     supply::{self, COORDINATORS, Place, TREASURY},
 };
@@ -523,16 +523,18 @@ pub(crate) fn claim(exec: &mut Exec<'_>, id: OrderId) {
         _ => return,
     }
     let Some(solver) = order.solutions.first().map(|s| s.provider) else { return };
-    let shares = fee_shares(exec, &order);
+    let fees = fee_shares(exec, &order);
     let from = Place::Escrowed;
-    accounts::pay(exec, &order.model_payee, shares.model, from, PaymentKind::ModelFee, id);
-    accounts::pay(exec, &TREASURY, shares.treasury, from, PaymentKind::TreasuryFee, id);
-    accounts::pay(exec, &COORDINATORS, shares.coordinators, from, PaymentKind::CoordinatorFee, id);
-    let paid: Vec<_> = order.agreements.iter().take(shares.agreements_paid).map(|a| a.provider).collect();
-    for agreer in paid {
-        staking::pay_provider(exec, &agreer, shares.agreement, from, PaymentKind::AgreementFee, id);
+    if !shares::accrue(exec, &order.model_payee, fees.model, from, id) {
+        accounts::pay(exec, &order.model_payee, fees.model, from, PaymentKind::ModelFee, id);
     }
-    staking::pay_provider(exec, &solver, shares.provider, from, PaymentKind::ProviderFee, id);
+    accounts::pay(exec, &TREASURY, fees.treasury, from, PaymentKind::TreasuryFee, id);
+    accounts::pay(exec, &COORDINATORS, fees.coordinators, from, PaymentKind::CoordinatorFee, id);
+    let paid: Vec<_> = order.agreements.iter().take(fees.agreements_paid).map(|a| a.provider).collect();
+    for agreer in paid {
+        staking::pay_provider(exec, &agreer, fees.agreement, from, PaymentKind::AgreementFee, id);
+    }
+    staking::pay_provider(exec, &solver, fees.provider, from, PaymentKind::ProviderFee, id);
     pay_reward(exec, &order, &solver);
     release_claims(exec, &mut order);
     registry::count_run(exec, &order.model);
@@ -554,7 +556,7 @@ fn pay_reward(exec: &mut Exec<'_>, order: &Order, solver: &Address) {
     let liquidity = reward.share(exec.params.reward_liquidity);
     let rest = reward.saturating_sub(treasury).saturating_sub(liquidity);
     accounts::pay(exec, &TREASURY, treasury, Place::Escrowed, PaymentKind::RewardTreasury, order.id);
-    supply::shift(exec, Place::Escrowed, Place::Drip, liquidity);
+    liquidity::fund(exec, liquidity, Place::Escrowed);
     exec.emit(Event::LiquidityRewarded { order: order.id, amount: liquidity });
     staking::pay_provider(exec, solver, rest, Place::Escrowed, PaymentKind::Reward, order.id);
 }

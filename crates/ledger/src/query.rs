@@ -1,13 +1,14 @@
 //! What can be read from a state: the questions of the API.
 
 use crate::{
-    CLOCK, PARAMS, accounts, disputes, emission, exec::ChainClock, governance, orders, registry, staking,
-    state::StateRead, supply, upgrades, votes,
+    CLOCK, PARAMS, accounts, assets, disputes, emission, exec::ChainClock, governance, liquidity, orders, registry,
+    shares, staking, state::StateRead, supply, upgrades, votes,
 };
 use althing_types::{
-    Account, Address, Amount, Case, Delegation, Model, ModelId, Order, OrderId, Params, Proposal, ProposalVote,
-    Provider, SessionKey, SessionPublicKey, SignedTx, Upgrade,
-    api::{AccountView, Emission, ProposalView, Supply},
+    Account, Address, Amount, AssetId, Case, Dao, Delegation, Drip, Holding, LedgerError, LpStake, MarketPool, Model,
+    ModelId, Order, OrderId, Params, PoolId, Proposal, ProposalVote, Provider, SessionKey, SessionPublicKey,
+    Shareholder, SignedTx, Upgrade,
+    api::{AccountView, Emission, ProposalView, Supply, SwapQuote},
 };
 
 pub use accounts::nonce_next;
@@ -28,8 +29,13 @@ pub(crate) fn deposits(state: &dyn StateRead) -> Amount {
     let orders: Amount = orders::all(state, 0, usize::MAX).iter().map(|order| order.deposit).sum();
     let models: Amount = registry::all(state, usize::MAX).iter().map(|model| model.deposit).sum();
     let proposals: Amount = governance::all(state, None, usize::MAX).iter().map(|proposal| proposal.deposit).sum();
+    let daos: Amount = shares::all(state, None, usize::MAX).iter().map(|dao| dao.deposit).sum();
+    let pools: Amount = liquidity::all(state, None, usize::MAX).iter().map(|pool| pool.deposit).sum();
     let keys: Amount = accounts::all_session_keys(state).iter().map(|key| key.deposit).sum();
-    [delegations, orders, models, proposals, keys].into_iter().chain(providers.iter().map(|p| p.deposit)).sum()
+    [delegations, orders, models, proposals, daos, pools, keys]
+        .into_iter()
+        .chain(providers.iter().map(|p| p.deposit))
+        .sum()
 }
 
 /// Height and times of the newest block.
@@ -214,4 +220,83 @@ pub fn version(state: &dyn StateRead) -> u32 {
 /// The upgrade that is scheduled. (G-2)
 pub fn upgrade_pending(state: &dyn StateRead) -> Option<Upgrade> {
     upgrades::pending(state)
+}
+
+/// What an account can spend of an asset. (G-4)
+pub fn balance(state: &dyn StateRead, account: &Address, asset: AssetId) -> Amount {
+    assets::balance(state, account, asset)
+}
+
+/// How much there is of an asset. (G-4)
+pub fn asset_total(state: &dyn StateRead, asset: AssetId) -> Amount {
+    assets::total(state, asset)
+}
+
+/// What an account has beside the native token, in the order of assets. (E-4)
+pub fn holdings(state: &dyn StateRead, account: &Address, limit: usize) -> Vec<Holding> {
+    assets::holdings(state, account, limit)
+}
+
+/// The DAO of a model. (T-14)
+pub fn dao(state: &dyn StateRead, model: &ModelId) -> Option<Dao> {
+    shares::dao(state, model)
+}
+
+/// Model DAOs in the order of their models' ids. (T-14)
+pub fn daos(state: &dyn StateRead, after: Option<ModelId>, limit: usize) -> Vec<Dao> {
+    shares::all(state, after, limit)
+}
+
+/// What an account has to do with a model's shares: how many, on sale, what it may vote. (T-14)
+pub fn shareholder(state: &dyn StateRead, model: &ModelId, holder: &Address) -> Option<Shareholder> {
+    shares::holder(state, model, holder)
+}
+
+/// The holders of a model's shares with their sales, in address order. (T-14)
+pub fn shareholders(state: &dyn StateRead, model: &ModelId, after: Option<Address>, limit: usize) -> Vec<Shareholder> {
+    shares::holders(state, model, after, limit)
+}
+
+/// What an account's shares of a model earned and it can claim. (T-14, E-4)
+pub fn share_earnings(state: &dyn StateRead, model: &ModelId, holder: &Address) -> Amount {
+    let holder = shares::holder(state, model, holder);
+    shares::dao(state, model).zip(holder).map_or(Amount::ZERO, |(dao, holder)| shares::claimable(&dao, &holder))
+}
+
+/// A pool of the market. (G-4)
+pub fn pool(state: &dyn StateRead, id: &PoolId) -> Option<MarketPool> {
+    liquidity::pool(state, id)
+}
+
+/// Pools of the market in id order. (G-4)
+pub fn pools(state: &dyn StateRead, after: Option<PoolId>, limit: usize) -> Vec<MarketPool> {
+    liquidity::all(state, after, limit)
+}
+
+/// What a swap would give now. (G-4)
+///
+/// # Errors
+/// Those of the swap, except for the balance of whoever asks.
+pub fn quote(
+    state: &dyn StateRead,
+    asset_in: AssetId,
+    amount_in: Amount,
+    asset_out: AssetId,
+) -> Result<SwapQuote, LedgerError> {
+    liquidity::quote(state, asset_in, amount_in, asset_out)
+}
+
+/// The liquidity drip. (E-2)
+pub fn drip(state: &dyn StateRead) -> Drip {
+    liquidity::drip(state)
+}
+
+/// Liquidity shares that an account staked in a pool. (E-2)
+pub fn lp_stake(state: &dyn StateRead, staker: &Address, pool: &PoolId) -> Option<LpStake> {
+    liquidity::stake_in(state, staker, pool)
+}
+
+/// What an account can claim of the drip for its stake in a pool. (E-2, E-4)
+pub fn drip_earnings(state: &dyn StateRead, staker: &Address, pool: &PoolId) -> Amount {
+    liquidity::drip_claimable(state, staker, pool)
 }

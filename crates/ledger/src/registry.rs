@@ -3,7 +3,7 @@
 use crate::{
     costs,
     exec::{Done, Exec},
-    governance, staking,
+    governance, shares, staking,
     state::{Map, StateRead},
 };
 use althing_types::{Address, Amount, Cid, Event, LedgerError, Model, ModelId, ModelReward, Provider, Verification};
@@ -93,15 +93,23 @@ pub(crate) fn register(
 
 /// [`althing_types::Call::ModelTermsSet`]: later orders only; the terms at submission bind. (T-13)
 pub(crate) fn set_terms(exec: &mut Exec<'_>, sender: Address, id: ModelId, fee: Amount, payee: Address) -> Done {
-    let mut model = model(&exec.state, &id).ok_or(LedgerError::UnknownModel(id))?;
+    let model = model(&exec.state, &id).ok_or(LedgerError::UnknownModel(id))?;
     if model.owner != sender {
         return Err(LedgerError::NotOwner);
     }
-    model.fee = fee;
-    model.payee = payee;
-    MODELS.set(&mut exec.state, &id, &model);
-    exec.emit(Event::ModelTermsSet { model: id, fee, payee });
+    if shares::dao(&exec.state, &id).is_some() {
+        return Err(LedgerError::ModelIsDao);
+    }
+    change_terms(exec, model, Some(fee), payee);
     Ok(())
+}
+
+/// Writes new terms, which the caller had decided; without a fee, the old one stays. (T-13, T-14)
+pub(crate) fn change_terms(exec: &mut Exec<'_>, mut model: Model, fee: Option<Amount>, payee: Address) {
+    model.fee = fee.unwrap_or(model.fee);
+    model.payee = payee;
+    MODELS.set(&mut exec.state, &model.id, &model);
+    exec.emit(Event::ModelTermsSet { model: model.id, fee: model.fee, payee });
 }
 
 /// [`althing_types::Call::ModelSupport`]: replaces the provider's list. (T-13)

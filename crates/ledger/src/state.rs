@@ -3,7 +3,7 @@
 //! A key is one prefix byte, which names the map, and the key's fixed-size big-endian parts, so
 //! that byte order is the order of the parts. Values are in the canonical codec.
 
-use althing_types::{Address, Hash, ModelId, OrderId, SessionPublicKey, decode, encode};
+use althing_types::{Address, AssetId, Hash, ModelId, OrderId, PoolId, SessionPublicKey, decode, encode};
 use borsh::{BorshDeserialize, BorshSerialize};
 use std::{collections::BTreeMap, marker::PhantomData, ops::Bound};
 
@@ -129,7 +129,41 @@ macro_rules! key_part_bytes {
         }
     )* };
 }
-key_part_bytes!(Address 20, Hash 32, ModelId 32, OrderId 32, SessionPublicKey 32);
+key_part_bytes!(Address 20, Hash 32, ModelId 32, OrderId 32, PoolId 32, SessionPublicKey 32);
+
+/// A tag and 32 bytes, in the order of assets.
+impl KeyPart for AssetId {
+    const LEN: usize = 33;
+    fn write(&self, out: &mut Vec<u8>) {
+        let mut id = [0; 32];
+        let tag = match self {
+            Self::Native => 0,
+            Self::Shares(model) => {
+                id = model.0;
+                1
+            }
+            Self::Lp(pool) => {
+                id = pool.0;
+                2
+            }
+            Self::Test(number) => {
+                id[28..].copy_from_slice(&number.to_be_bytes());
+                3
+            }
+        };
+        out.push(tag);
+        out.extend_from_slice(&id);
+    }
+    fn read(bytes: &[u8]) -> Self {
+        let id: [u8; 32] = bytes[1..].try_into().expect("the caller gives exactly LEN bytes");
+        match bytes[0] {
+            0 => Self::Native,
+            1 => Self::Shares(ModelId(id)),
+            2 => Self::Lp(PoolId(id)),
+            _ => Self::Test(u32::from_be_bytes(id[28..].try_into().expect("four bytes"))),
+        }
+    }
+}
 
 impl KeyPart for u64 {
     const LEN: usize = 8;

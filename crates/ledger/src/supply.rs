@@ -1,9 +1,10 @@
 //! Where all units are, and their conservation. (E-3)
 //!
 //! Every unit is in exactly one place: free on an account, bonded, delegated, unbonding, escrowed in
-//! an order, owed to delegators, in the treasury … Money moves only through the functions here, in
-//! [`crate::accounts`] and [`crate::staking`], each of which changes one object and the running
-//! total of its place; a block whose totals do not add up to the issued supply is a bug and halts
+//! an order, owed to delegators and shareholders, in a pool or the drip, in the treasury … Money moves
+//! only through the functions here and in the modules that keep such objects ([`crate::accounts`],
+//! [`crate::staking`], [`crate::shares`], [`crate::liquidity`]), each of which changes one object and
+//! the running total of its place; a block whose totals do not add up to the issued supply is a bug and halts
 //! the node.
 
 use crate::{

@@ -6,8 +6,8 @@
 mod support;
 
 use althing_types::{
-    Address, Amount, Auth, BallotAnswer, Call, Hash, Input, Lane, LedgerError, ModelId, ModelReward, OrderId,
-    ParamChange, Ppm, SessionPublicKey, SignedTx, Verification, VoteChoice,
+    Address, Amount, AssetId, Auth, BallotAnswer, Call, Hash, Input, Lane, LedgerError, ModelId, ModelReward, OrderId,
+    ParamChange, PoolId, Ppm, SessionPublicKey, SignedTx, Verification, VoteChoice,
     call::{OrderSubmit, Scope},
     encode,
 };
@@ -16,6 +16,7 @@ use support::*;
 fn calls() -> Vec<Call> {
     let (address, amount, cid) = (Address([1; 20]), Amount(5), output("x"));
     let (order, model, key) = (OrderId([2; 32]), ModelId([3; 32]), SessionPublicKey([4; 32]));
+    let pool = PoolId([10; 32]);
     let submit = |lane, input| {
         Call::OrderSubmit(OrderSubmit {
             model,
@@ -80,6 +81,30 @@ fn calls() -> Vec<Call> {
         Call::ParamsSet { changes: vec![ParamChange { name: "jail_ms".into(), value: 8 }] },
         Call::UpgradeSchedule { version: 2, height: 9 },
         Call::UpgradeCancel,
+        Call::AssetTransfer { asset: AssetId::Shares(model), to: address, amount },
+        Call::AssetTransfer { asset: AssetId::Native, to: address, amount },
+        Call::DaoCreate { model, shares: 100 },
+        Call::SharesClaim { model },
+        Call::SaleOpen { model, shares: 10, price: amount },
+        Call::SaleClose { model },
+        Call::SharesBuy { model, seller: address, shares: 3, max_total: amount },
+        Call::DaoPropose { model, fee: amount, payee: None },
+        Call::DaoPropose { model, fee: amount, payee: Some(address) },
+        Call::DaoVote { model, approve: true },
+        Call::DaoVote { model, approve: false },
+        Call::PoolAdd {
+            a: AssetId::Test(7),
+            b: AssetId::Native,
+            amount_a: amount,
+            amount_b: Amount(6),
+            lp_min: Amount::ZERO,
+        },
+        Call::PoolRemove { pool, lp: amount, a_min: Amount(1), b_min: Amount(2) },
+        Call::Swap { asset_in: AssetId::Lp(pool), amount_in: amount, asset_out: AssetId::Native, out_min: Amount(1) },
+        Call::LpStake { pool, lp: amount },
+        Call::LpUnstake { pool, lp: amount },
+        Call::DripClaim { pool },
+        Call::PoolDripSet { pool, weight: 4 },
     ]
 }
 

@@ -264,6 +264,7 @@ fn dml(client: &str, bonds: &str, change: impl FnOnce(&mut Params)) -> Net {
         free: alth(free),
         bond: alth(bond),
         session_keys: Vec::new(),
+        assets: Vec::new(),
     };
     let model = |name: &str, verification| GenesisModel {
         name: name.into(),

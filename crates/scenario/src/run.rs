@@ -164,6 +164,7 @@ impl Story {
             free: entry.free,
             bond: entry.bond,
             session_keys: Vec::new(),
+            assets: Vec::new(),
         };
         let genesis = Genesis {
             network: "scenario".into(),

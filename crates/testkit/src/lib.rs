@@ -92,6 +92,7 @@ impl World {
                 spend_limit: Amount::tokens(1_000),
                 expires_at_ms: NEVER_MS,
             }],
+            assets: Vec::new(),
         };
         let (client, client_key) = (wallet("client").account(), session("client-session"));
         let mut accounts = vec![account(client, 0, &client_key, Scope::Client)];

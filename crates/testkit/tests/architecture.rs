@@ -11,13 +11,14 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("types", &["content"]),
     ("ledger", &["types", "content"]),
     ("chain", &[]),
+    ("scenario", &["ledger", "types", "content"]),
     ("runtime", &["exact", "content"]),
     ("sdk", &["types", "content"]),
     ("node", &["ledger", "chain", "sdk", "types", "content"]),
     ("provider", &["sdk", "types", "content", "runtime"]),
     ("gateway", &["sdk", "types", "content", "runtime"]),
     ("testkit", &["node", "chain", "provider", "gateway", "sdk", "types", "content", "runtime", "ledger"]),
-    ("althing", &["node", "chain", "provider", "gateway", "sdk", "types", "content", "runtime", "ledger"]),
+    ("althing", &["node", "chain", "provider", "gateway", "sdk", "types", "content", "runtime", "ledger", "scenario"]),
 ];
 
 fn root() -> PathBuf {
@@ -44,6 +45,23 @@ fn dependencies() -> BTreeMap<String, Vec<(String, String)>> {
             (short(name(package)), dependencies.iter().map(|d| (name(d), kind(d))).collect())
         })
         .collect()
+}
+
+/// Two maps at one prefix would read each other's values.
+#[test]
+fn every_map_of_the_ledger_has_its_own_prefix() {
+    let mut prefixes = BTreeMap::new();
+    for entry in std::fs::read_dir(root().join("crates/ledger/src")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        for found in code.split("Map::new(0x").skip(1) {
+            let prefix = found.split(')').next().unwrap().to_owned();
+            let other = prefixes.insert(prefix.clone(), path.clone());
+            assert!(other.is_none(), "0x{prefix} is used in {} and {}", path.display(), other.unwrap().display());
+        }
+    }
+    assert!(prefixes.len() > 40, "the maps were found");
 }
 
 #[test]

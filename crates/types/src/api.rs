@@ -21,8 +21,8 @@
 //! Errors are `{"error":{"code":…,"message":…}}` with a fitting status.
 
 use crate::{
-    Account, Address, Amount, ChainId, Event, Hash, Order, Proposal, ProposalState, ProposalText, TxId, TxReceipt,
-    object::hex_bytes,
+    Account, Address, Amount, AssetId, ChainId, Event, Hash, Order, PoolId, Ppm, Proposal, ProposalState, ProposalText,
+    TxId, TxReceipt, object::hex_bytes,
 };
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -161,6 +161,20 @@ pub struct ProposalView {
     pub text: ProposalText,
 }
 
+/// What a swap would give now. (G-4)
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwapQuote {
+    pub pool: PoolId,
+    pub asset_in: AssetId,
+    pub amount_in: Amount,
+    pub asset_out: AssetId,
+    pub amount_out: Amount,
+    /// The part of `amount_in` that stays in the pool as its fee.
+    pub fee: Amount,
+    /// How much less comes out than the pool's present price says, the fee included; rounded up.
+    pub price_impact: Ppm,
+}
+
 /// A finalized block without its transactions' bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlockView {
@@ -235,6 +249,7 @@ mod tests {
                 cancelled: false,
                 executed: false,
                 prune_at_ms: 12,
+                deposit: Amount(13),
             },
             text: ProposalText { title: "t".into(), description: "d".into(), calls },
         };

@@ -3,8 +3,8 @@
 //! Numbering is append-only: a new call goes to the end of its enum.
 
 use crate::{
-    Address, Amount, BallotAnswer, Cid, Hash, Input, Lane, ModelId, ModelReward, OrderId, ParamChange, Ppm,
-    SessionPublicKey, Verification, VoteChoice,
+    Address, Amount, AssetId, BallotAnswer, Cid, Hash, Input, Lane, ModelId, ModelReward, OrderId, ParamChange, PoolId,
+    Ppm, SessionPublicKey, Verification, VoteChoice,
 };
 use borsh::{BorshDeserialize, BorshSerialize, de::EnumExt as _};
 use serde::{Deserialize, Serialize};
@@ -90,6 +90,37 @@ pub enum Call {
     UpgradeSchedule { version: u32, height: u64 },
     /// Governance: the scheduled upgrade does not come. (G-2)
     UpgradeCancel,
+    /// Moves any asset to another account; shares as whole counts. (G-4)
+    AssetTransfer { asset: AssetId, to: Address, amount: Amount },
+    /// Turns an own model into a DAO with so many shares, all of them the caller's. (T-14)
+    DaoCreate { model: ModelId, shares: u64 },
+    /// Pays out what the caller's shares of a model earned. (T-14)
+    SharesClaim { model: ModelId },
+    /// Offers own shares at a fixed price for one, replacing an earlier offer. (T-14)
+    SaleOpen { model: ModelId, shares: u64, price: Amount },
+    /// Takes the own offer back. (T-14)
+    SaleClose { model: ModelId },
+    /// Buys shares that somebody offers, for at most `max_total`. (T-14)
+    SharesBuy { model: ModelId, seller: Address, shares: u64, max_total: Amount },
+    /// Proposes new terms to the holders of a model's shares; without a payee, the fee is theirs. (T-14)
+    DaoPropose { model: ModelId, fee: Amount, payee: Option<Address> },
+    /// Votes on the open proposal with the shares held before it. (T-14)
+    DaoVote { model: ModelId, approve: bool },
+    /// Puts at most these amounts into the pool between two assets, and makes it if there is none.
+    /// (G-4)
+    PoolAdd { a: AssetId, b: AssetId, amount_a: Amount, amount_b: Amount, lp_min: Amount },
+    /// Gives liquidity shares back for their part of the pool. (G-4)
+    PoolRemove { pool: PoolId, lp: Amount, a_min: Amount, b_min: Amount },
+    /// Swaps one asset for another in their pool. (G-4)
+    Swap { asset_in: AssetId, amount_in: Amount, asset_out: AssetId, out_min: Amount },
+    /// Stakes liquidity shares for the drip. (E-2)
+    LpStake { pool: PoolId, lp: Amount },
+    /// Takes staked liquidity shares back. (E-2)
+    LpUnstake { pool: PoolId, lp: Amount },
+    /// Pays out what the caller's staked liquidity shares earned. (E-2)
+    DripClaim { pool: PoolId },
+    /// Governance: a pool's part of the liquidity drip, relative to the others'; 0 for none. (E-2)
+    PoolDripSet { pool: PoolId, weight: u32 },
 }
 
 /// Number of [`Call::ProposalCreate`] in the canonical codec.
@@ -170,7 +201,22 @@ impl Scope {
             | ProposalCancel { .. }
             | ParamsSet { .. }
             | UpgradeSchedule { .. }
-            | UpgradeCancel => self == Self::All,
+            | UpgradeCancel
+            | AssetTransfer { .. }
+            | DaoCreate { .. }
+            | SharesClaim { .. }
+            | SaleOpen { .. }
+            | SaleClose { .. }
+            | SharesBuy { .. }
+            | DaoPropose { .. }
+            | DaoVote { .. }
+            | PoolAdd { .. }
+            | PoolRemove { .. }
+            | Swap { .. }
+            | LpStake { .. }
+            | LpUnstake { .. }
+            | DripClaim { .. }
+            | PoolDripSet { .. } => self == Self::All,
             OrderSubmit(_) | OrderCancel { .. } => self != Self::Provider,
             Bond { .. }
             | ModelSupport { .. }
@@ -275,6 +321,41 @@ impl Call {
                 format!("Upgrade the protocol to version {version} at height {height}")
             }
             Self::UpgradeCancel => "Cancel the scheduled upgrade of the protocol".into(),
+            Self::AssetTransfer { asset, to, amount } => format!("Send {} to {to}", asset.amount(*amount)),
+            Self::DaoCreate { model, shares } => {
+                format!("Turn model {model} into a DAO of {shares} shares, whose holders earn its fees")
+            }
+            Self::SharesClaim { model } => format!("Collect what shares of model {model} earned for this account"),
+            Self::SaleOpen { model, shares, price } => {
+                format!("Offer {shares} shares of model {model} at {price} ALTH each")
+            }
+            Self::SaleClose { model } => format!("Take the offer of shares of model {model} back"),
+            Self::SharesBuy { model, seller, shares, max_total } => {
+                format!("Buy {shares} shares of model {model} from {seller} for at most {max_total} ALTH")
+            }
+            Self::DaoPropose { model, fee, payee } => {
+                let payee = payee.map_or("the holders of its shares".into(), |payee| payee.to_string());
+                format!("Propose a fee of {fee} ALTH a run for model {model}, paid to {payee}")
+            }
+            Self::DaoVote { model, approve: true } => format!("Vote for the proposed terms of model {model}"),
+            Self::DaoVote { model, approve: false } => format!("Vote against the proposed terms of model {model}"),
+            Self::PoolAdd { a, b, amount_a, amount_b, lp_min } => format!(
+                "Put at most {} and {} into their pool for at least {lp_min} of its liquidity shares",
+                a.amount(*amount_a),
+                b.amount(*amount_b)
+            ),
+            // Which assets they are is known to the ledger alone, and shares are counts: base units.
+            Self::PoolRemove { pool, lp, a_min, b_min } => format!(
+                "Give {lp} liquidity shares of pool {pool} back for at least {} and {} base units of its assets",
+                a_min.0, b_min.0
+            ),
+            Self::Swap { asset_in, amount_in, asset_out, out_min } => {
+                format!("Swap {} for at least {}", asset_in.amount(*amount_in), asset_out.amount(*out_min))
+            }
+            Self::LpStake { pool, lp } => format!("Stake {lp} liquidity shares of pool {pool}"),
+            Self::LpUnstake { pool, lp } => format!("Take {lp} staked liquidity shares of pool {pool} back"),
+            Self::DripClaim { pool } => format!("Collect what staked liquidity of pool {pool} earned"),
+            Self::PoolDripSet { pool, weight } => format!("Set the weight of pool {pool} in the drip to {weight}"),
         }
     }
 
@@ -303,6 +384,12 @@ impl Call {
             Self::ProposalExecute { .. } => 40,
             Self::ParamsSet { changes } => 2 + changes.len() as u64,
             Self::UpgradeSchedule { .. } | Self::UpgradeCancel => 2,
+            Self::AssetTransfer { .. } | Self::DaoVote { .. } | Self::SaleOpen { .. } | Self::SaleClose { .. } => 4,
+            Self::DaoCreate { .. } | Self::DaoPropose { .. } => 5,
+            Self::SharesClaim { .. } | Self::SharesBuy { .. } | Self::DripClaim { .. } => 6,
+            Self::PoolAdd { .. } | Self::PoolRemove { .. } | Self::Swap { .. } => 8,
+            Self::LpStake { .. } | Self::LpUnstake { .. } => 6,
+            Self::PoolDripSet { .. } => 3,
         }
     }
 
@@ -344,6 +431,21 @@ impl Call {
             Self::ParamsSet { .. } => "params_set",
             Self::UpgradeSchedule { .. } => "upgrade_schedule",
             Self::UpgradeCancel => "upgrade_cancel",
+            Self::AssetTransfer { .. } => "asset_transfer",
+            Self::DaoCreate { .. } => "dao_create",
+            Self::SharesClaim { .. } => "shares_claim",
+            Self::SaleOpen { .. } => "sale_open",
+            Self::SaleClose { .. } => "sale_close",
+            Self::SharesBuy { .. } => "shares_buy",
+            Self::DaoPropose { .. } => "dao_propose",
+            Self::DaoVote { .. } => "dao_vote",
+            Self::PoolAdd { .. } => "pool_add",
+            Self::PoolRemove { .. } => "pool_remove",
+            Self::Swap { .. } => "swap",
+            Self::LpStake { .. } => "lp_stake",
+            Self::LpUnstake { .. } => "lp_unstake",
+            Self::DripClaim { .. } => "drip_claim",
+            Self::PoolDripSet { .. } => "pool_drip_set",
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Every way in which the ledger refuses a call. Numbering is append-only.
 
-use crate::{Amount, ModelId, OrderId, ProposalState};
+use crate::{Amount, AssetId, ModelId, OrderId, PoolId, ProposalState};
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
@@ -200,6 +200,46 @@ pub enum LedgerError {
     UpgradeScheduledAlready { version: u32, height: u64 },
     #[error("no upgrade is scheduled")]
     NoUpgrade,
+    #[error("insufficient balance: {} needed, {} free", .asset.amount(*.needed), .asset.amount(*.free))]
+    InsufficientAsset { asset: AssetId, needed: Amount, free: Amount },
+    #[error("the model is a DAO already")]
+    DaoExists,
+    #[error("the model is no DAO")]
+    NoDao,
+    #[error("the model is a DAO: its holders vote on its terms")]
+    ModelIsDao,
+    #[error("a DAO has 1 to {max} shares")]
+    SharesOutOfRange { max: u64 },
+    #[error("no shares of this model count for this account")]
+    NotShareholder,
+    #[error("only {available} shares are free or on sale")]
+    NotEnoughShares { available: u64 },
+    #[error("this account has no shares of this model on sale")]
+    NoSale,
+    #[error("only {left} shares are on sale")]
+    SaleTooSmall { left: u64 },
+    #[error("the shares cost {total} ALTH, more than max_total {max_total} ALTH")]
+    SharesAboveMaxTotal { total: Amount, max_total: Amount },
+    #[error("a proposal is open until {ends_ms} ms: one at a time")]
+    DaoProposalOpen { ends_ms: u64 },
+    #[error("no proposal is open for this model")]
+    NoDaoProposal,
+    #[error("this account voted on the proposal already")]
+    DaoVoteExists,
+    #[error("a pool lies between two different assets")]
+    SameAsset,
+    #[error("no such pool: {0}")]
+    UnknownPool(PoolId),
+    #[error("a new pool needs more: the square root of the product of its amounts must be above {min} base units")]
+    PoolTooSmall { min: Amount },
+    #[error("only {} would come out, at least {} asked for", .asset.amount(*.out), .asset.amount(*.min))]
+    BelowMinimum { asset: AssetId, out: Amount, min: Amount },
+    #[error("only {staked} liquidity shares are staked")]
+    StakeTooSmall { staked: Amount },
+    #[error("at most {max} pools share the liquidity drip")]
+    TooManyDripPools { max: u32 },
+    #[error("there is nothing to claim")]
+    NothingToClaim,
 }
 
 #[cfg(test)]
@@ -217,5 +257,17 @@ mod tests {
             let text = serde_json::to_string(&error).unwrap();
             assert_eq!(serde_json::from_str::<LedgerError>(&text).unwrap(), error, "{text}");
         }
+    }
+
+    #[test]
+    fn errors_about_assets_name_them_and_count_shares() {
+        // G-4, T-14
+        let model = ModelId([1; 32]);
+        let asset = AssetId::Shares(model);
+        let short = LedgerError::InsufficientAsset { asset, needed: Amount(5), free: Amount(4) };
+        let shares = |count| format!("{count} shares of model {model}");
+        assert_eq!(short.to_string(), format!("insufficient balance: {} needed, {} free", shares(5), shares(4)));
+        let below = LedgerError::BelowMinimum { asset: AssetId::Native, out: Amount::TOKEN, min: Amount::tokens(2) };
+        assert_eq!(below.to_string(), "only 1 ALTH would come out, at least 2 ALTH asked for");
     }
 }

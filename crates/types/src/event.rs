@@ -2,8 +2,8 @@
 //! unit that moves has one. (E-3) Numbering is append-only.
 
 use crate::{
-    Address, Amount, BallotAnswer, Cid, Hash, ModelId, ModelReward, OrderId, Outcome, ParamChange, Ppm, RefundReason,
-    SessionPublicKey, VoteChoice,
+    Address, Amount, AssetId, BallotAnswer, Cid, Hash, ModelId, ModelReward, OrderId, Outcome, ParamChange, PoolId,
+    Ppm, RefundReason, SessionPublicKey, VoteChoice,
 };
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -297,6 +297,128 @@ pub enum Event {
         version: u32,
         height: u64,
     },
+    /// An asset that is not the native one. (G-4)
+    AssetTransferred {
+        asset: AssetId,
+        from: Address,
+        to: Address,
+        amount: Amount,
+    },
+    DaoCreated {
+        model: ModelId,
+        owner: Address,
+        shares: u64,
+        payee: Address,
+    },
+    /// A model's fee went to the holders of a DAO's shares, to be claimed by each. (T-14)
+    ShareholdersEarned {
+        model: ModelId,
+        amount: Amount,
+        order: OrderId,
+    },
+    ShareEarningsPaid {
+        model: ModelId,
+        holder: Address,
+        amount: Amount,
+    },
+    SaleOpened {
+        model: ModelId,
+        seller: Address,
+        shares: u64,
+        price: Amount,
+    },
+    SaleClosed {
+        model: ModelId,
+        seller: Address,
+    },
+    /// The buyer paid `total` to the seller.
+    SharesSold {
+        model: ModelId,
+        seller: Address,
+        buyer: Address,
+        shares: u64,
+        total: Amount,
+    },
+    DaoProposed {
+        model: ModelId,
+        number: u32,
+        proposer: Address,
+        fee: Amount,
+        payee: Option<Address>,
+        ends_ms: u64,
+    },
+    DaoVoted {
+        model: ModelId,
+        number: u32,
+        holder: Address,
+        approve: bool,
+        shares: u64,
+    },
+    DaoProposalClosed {
+        model: ModelId,
+        number: u32,
+        accepted: bool,
+        yes: u64,
+        no: u64,
+    },
+    PoolCreated {
+        pool: PoolId,
+        a: AssetId,
+        b: AssetId,
+    },
+    LiquidityAdded {
+        pool: PoolId,
+        account: Address,
+        amount_a: Amount,
+        amount_b: Amount,
+        lp: Amount,
+    },
+    LiquidityRemoved {
+        pool: PoolId,
+        account: Address,
+        amount_a: Amount,
+        amount_b: Amount,
+        lp: Amount,
+    },
+    Swapped {
+        pool: PoolId,
+        trader: Address,
+        asset_in: AssetId,
+        amount_in: Amount,
+        asset_out: AssetId,
+        amount_out: Amount,
+    },
+    /// What a pool's shares of a model DAO earned: for its native reserve, or else the treasury.
+    PoolEarned {
+        pool: PoolId,
+        model: ModelId,
+        amount: Amount,
+        to_treasury: bool,
+    },
+    LpStaked {
+        pool: PoolId,
+        staker: Address,
+        lp: Amount,
+    },
+    LpUnstaked {
+        pool: PoolId,
+        staker: Address,
+        lp: Amount,
+    },
+    /// A part of the liquidity drip became the earnings of a pool's stakers. (E-2)
+    DripReleased {
+        pool: PoolId,
+        amount: Amount,
+    },
+    DripPaid {
+        pool: PoolId,
+        staker: Address,
+        amount: Amount,
+    },
+    PoolDripSet {
+        pool: PoolId,
+        weight: u32,
+    },
 }
 
 impl Event {
@@ -328,7 +450,8 @@ impl Event {
             | JuryDrawn { order, .. }
             | Minted { order, .. }
             | LiquidityRewarded { order, .. }
-            | DelegatorsEarned { order, .. } => Some(*order),
+            | DelegatorsEarned { order, .. }
+            | ShareholdersEarned { order, .. } => Some(*order),
             Transferred { .. }
             | SessionKeyAdded { .. }
             | SessionKeyRevoked { .. }
@@ -358,7 +481,26 @@ impl Event {
             | ParamsSet { .. }
             | UpgradeScheduled { .. }
             | UpgradeCancelled { .. }
-            | Upgraded { .. } => None,
+            | Upgraded { .. }
+            | AssetTransferred { .. }
+            | DaoCreated { .. }
+            | ShareEarningsPaid { .. }
+            | SaleOpened { .. }
+            | SaleClosed { .. }
+            | SharesSold { .. }
+            | DaoProposed { .. }
+            | DaoVoted { .. }
+            | DaoProposalClosed { .. }
+            | PoolCreated { .. }
+            | LiquidityAdded { .. }
+            | LiquidityRemoved { .. }
+            | Swapped { .. }
+            | PoolEarned { .. }
+            | LpStaked { .. }
+            | LpUnstaked { .. }
+            | DripReleased { .. }
+            | DripPaid { .. }
+            | PoolDripSet { .. } => None,
         }
     }
 }

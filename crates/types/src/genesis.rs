@@ -1,7 +1,7 @@
 //! How a network starts: its name, parameters, and who owns what. (G-1)
 
 use crate::{
-    Address, Amount, ChainId, Cid, Hash, ModelId, ModelReward, Params, SessionPublicKey, Verification, amount,
+    Address, Amount, AssetId, ChainId, Cid, Hash, ModelId, ModelReward, Params, SessionPublicKey, Verification, amount,
     call::Scope,
 };
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -40,6 +40,19 @@ pub struct GenesisAccount {
     /// Session keys that exist from the start.
     #[serde(default)]
     pub session_keys: Vec<GenesisSessionKey>,
+    /// Test assets that it holds. (G-4)
+    #[serde(default)]
+    pub assets: Vec<GenesisAsset>,
+}
+
+/// So much of a test asset. (G-4)
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GenesisAsset {
+    /// Only test assets can be endowed: the others come from what happens.
+    pub asset: AssetId,
+    #[serde(deserialize_with = "amount::from_tokens", serialize_with = "amount::to_tokens")]
+    pub amount: Amount,
 }
 
 /// One session key of the first state.

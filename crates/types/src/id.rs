@@ -90,6 +90,10 @@ id!(
     OrderId, 32, ""
 );
 id!(
+    /// A pool of the market: hash of its two assets in their order. (G-4)
+    PoolId, 32, ""
+);
+id!(
     /// An ed25519 public key registered by an account for its machines.
     SessionPublicKey, 32, ""
 );

@@ -8,6 +8,7 @@
 
 pub mod amount;
 pub mod api;
+pub mod asset;
 pub mod call;
 pub mod commitment;
 pub mod error;
@@ -21,15 +22,17 @@ pub mod tx;
 
 pub use althing_content::Cid;
 pub use amount::{Amount, Ppm};
+pub use asset::{AssetAmount, AssetId, Holding};
 pub use call::Call;
 pub use error::LedgerError;
 pub use event::Event;
 pub use genesis::Genesis;
-pub use id::{Address, ChainId, Hash, ModelId, OrderId, SessionPublicKey, TxId};
+pub use id::{Address, ChainId, Hash, ModelId, OrderId, PoolId, SessionPublicKey, TxId};
 pub use object::{
-    Account, Agreement, BallotAnswer, Case, Commitment, Delegation, Input, Lane, Model, ModelReward, Order, OrderState,
-    Outcome, ParamChange, Proposal, ProposalState, ProposalText, ProposalVote, Provider, RefundReason, SessionKey,
-    Solution, Upgrade, Verification, Vote, VoteChoice, Voting,
+    Account, Agreement, BallotAnswer, Case, Commitment, Dao, DaoProposal, Delegation, Drip, Input, Lane, LpStake,
+    MarketPool, Model, ModelReward, Order, OrderState, Outcome, ParamChange, Proposal, ProposalState, ProposalText,
+    ProposalVote, Provider, RefundReason, Sale, SessionKey, Shareholder, Solution, Upgrade, Verification, Vote,
+    VoteChoice, Voting,
 };
 pub use params::Params;
 pub use tx::{Auth, SignedTx, TxError, TxReceipt};

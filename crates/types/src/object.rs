@@ -1,6 +1,6 @@
 //! The objects that the ledger stores and clients read.
 
-use crate::{Address, Amount, Call, Cid, Hash, ModelId, OrderId, Ppm, SessionPublicKey, call::Scope};
+use crate::{Address, Amount, AssetId, Call, Cid, Hash, ModelId, OrderId, PoolId, Ppm, SessionPublicKey, call::Scope};
 use borsh::{BorshDeserialize, BorshSerialize};
 use ruint::aliases::U256;
 use serde::{Deserialize, Serialize};
@@ -737,6 +737,132 @@ pub mod decimal {
         let text = <std::borrow::Cow<'de, str>>::deserialize(d)?;
         text.parse().map_err(serde::de::Error::custom)
     }
+}
+
+/// A model whose fees belong to the holders of its shares. (T-14)
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct Dao {
+    pub model: ModelId,
+    /// The payee of orders whose model's fee goes to the holders.
+    pub payee: Address,
+    /// How many shares there are, for ever.
+    pub shares: u64,
+    /// What one share earned since the beginning, modulo 2^128: only differences count.
+    pub per_share: Amount,
+    /// The rest of earlier fees, less than one base unit a share; it joins the next fee.
+    pub carry: Amount,
+    /// Earned and not claimed yet, the carry included.
+    pub owed: Amount,
+    /// All fees that the holders ever earned. (E-4)
+    pub earned: Amount,
+    /// How many proposals there were.
+    pub proposals: u32,
+    /// The one that is being voted on.
+    pub proposal: Option<DaoProposal>,
+    /// What its founder left for it. (L-1)
+    pub deposit: Amount,
+}
+
+/// New terms that the holders of a model's shares vote on. (T-14)
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct DaoProposal {
+    /// From 1, for each model.
+    pub number: u32,
+    pub proposer: Address,
+    pub fee: Amount,
+    /// Who gets the fee; `None` for the holders.
+    pub payee: Option<Address>,
+    /// Shares vote as they were held at the end of the block before this height.
+    pub opened_height: u64,
+    pub ends_ms: u64,
+    /// Shares that vote for it and against it.
+    pub yes: u64,
+    pub no: u64,
+    /// Shares that must vote for it, as the parameters were when it opened. (T-18)
+    pub quorum: u64,
+}
+
+/// What one account has to do with one model's shares. (T-14)
+#[derive(Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct Shareholder {
+    pub model: ModelId,
+    pub holder: Address,
+    /// Own shares, those on sale included.
+    pub shares: u64,
+    pub sale: Option<Sale>,
+    /// The earnings of one share when this holder last took its part.
+    pub per_share_paid: Amount,
+    /// What it took its part of and has not been paid yet.
+    pub owed: Amount,
+    /// The newest block in which its shares changed, and how many there were before that block.
+    pub changed_height: u64,
+    pub before: u64,
+    /// How many of its shares vote, by the number of the proposal: set when shares moved after the
+    /// proposal opened, or a vote was given.
+    pub weight: Option<(u32, u64)>,
+    /// The newest proposal that it voted on.
+    pub voted: u32,
+}
+
+impl Shareholder {
+    /// Shares that are not on sale.
+    pub fn free(&self) -> u64 {
+        self.shares.saturating_sub(self.sale.map_or(0, |sale| sale.shares))
+    }
+}
+
+/// Shares offered at a fixed price; they earn and vote for the seller until they are sold. (T-14)
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct Sale {
+    pub shares: u64,
+    /// For one share.
+    pub price: Amount,
+}
+
+/// A constant-product pool between two assets. (G-4)
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct MarketPool {
+    pub id: PoolId,
+    /// In the order of assets.
+    pub a: AssetId,
+    pub b: AssetId,
+    pub reserve_a: Amount,
+    pub reserve_b: Amount,
+    /// Liquidity shares, those that are locked for ever included.
+    pub lp: Amount,
+    /// Of those, staked for the liquidity drip. (E-2)
+    pub staked: Amount,
+    /// The pool's part of the drip, relative to the others'; 0 for none.
+    pub drip_weight: u32,
+    /// What each staked liquidity share got of the drip since the beginning.
+    pub drip_per_lp: Accumulator,
+    /// What its founder left for it. (L-1)
+    pub deposit: Amount,
+}
+
+/// Liquidity shares that earn from the drip. (E-2)
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct LpStake {
+    pub staker: Address,
+    pub pool: PoolId,
+    pub lp: Amount,
+    /// The pool's `drip_per_lp` when this stake last took its part.
+    pub drip_per_lp_paid: Accumulator,
+    /// What it took its part of and has not been paid yet.
+    pub owed: Amount,
+}
+
+/// The liquidity drip: minted for those who stake liquidity, paid out over time. (E-2, T-6)
+#[derive(Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct Drip {
+    /// Not anybody's yet.
+    pub unreleased: Amount,
+    /// Earned by stakes and not claimed yet, with the dust of its division.
+    pub owed: Amount,
+    /// Until when it is released.
+    pub updated_ms: u64,
+    /// Pools with a weight, in the order of their ids.
+    pub pools: Vec<PoolId>,
 }
 
 /// Serde helper: bytes as hex.

@@ -81,11 +81,16 @@ impl Net {
     }
 
     pub fn with(providers: u8, bond: &str, params: Params) -> Self {
+        Self::of(&Self::genesis(providers, bond, params), providers)
+    }
+
+    pub fn genesis(providers: u8, bond: &str, params: Params) -> Genesis {
         let account = |address, free: &str, bond: &str| GenesisAccount {
             address,
             free: alth(free),
             bond: alth(bond),
             session_keys: Vec::new(),
+            assets: Vec::new(),
         };
         let model = |name: &str, verification| GenesisModel {
             name: name.into(),
@@ -97,7 +102,7 @@ impl Net {
             reward: None,
         };
         let models = vec![model("exact", Verification::Exact), model("loose", Verification::None)];
-        let genesis = Genesis {
+        Genesis {
             network: "test".into(),
             time_ms: START_MS,
             coordinators: String::new(),
@@ -105,11 +110,10 @@ impl Net {
                 .into_iter()
                 .chain((1..=providers).map(|n| account(provider(n), "100", bond)))
                 .collect(),
-            models: models.clone(),
+            models,
             voters: Vec::new(),
             params,
-        };
-        Self::of(&genesis, providers)
+        }
     }
 
     /// A network of a genesis whose first model is run by `providers` and whose second cannot be
