@@ -300,7 +300,7 @@ async fn ask(network: &Network, question: &str) -> Result<(Answer, Vec<althing_t
         lane: LaneWish::Open,
         input: ChatInput::ask(question),
         seed: None,
-        wait: Level::Agreed,
+        wait: None,
     };
     let bar = spinner("ordering a run; question and answer are public in the open lane");
     let mut refuted = Vec::new();

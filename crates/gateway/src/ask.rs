@@ -111,8 +111,8 @@ pub struct Ask {
     pub input: ChatInput,
     /// A sampling seed fixed by the client. (T-2)
     pub seed: Option<u64>,
-    /// The level that the client waits for, at least.
-    pub wait: Level,
+    /// The level that the client waits for, at least; if it says nothing, what the lane is for.
+    pub wait: Option<Level>,
 }
 
 /// What happens while an answer comes.
@@ -212,6 +212,21 @@ type ProgressSender = mpsc::UnboundedSender<Progress>;
 /// Nobody may be listening any more; the answer is completed all the same.
 fn tell(progress: &ProgressSender, what: Progress) {
     let _ = progress.send(what);
+}
+
+/// How sure the answer must be: in the open lane an agreement is waited for, where the network pays
+/// for agreements. (V-1)
+fn level_wanted(ask: &Ask, params: &Params) -> Result<Level, AskError> {
+    let agreements = params.agreements_wanted_max > 0;
+    match ask.wait {
+        Some(Level::Agreed) if !agreements => {
+            let message = "this network pays for no agreements: wait for `none` or `final`".into();
+            Err(AskError::Refused { code: "no_agreements".into(), message })
+        }
+        Some(level) => Ok(level),
+        None if agreements => Ok(Level::Agreed),
+        None => Ok(Level::None),
+    }
 }
 
 impl Gateway {
@@ -315,6 +330,7 @@ impl Gateway {
         params: &Params,
         progress: &ProgressSender,
     ) -> Result<Answer, AskError> {
+        let level = level_wanted(ask, params)?;
         let agreements = self.config.agreements.min(params.agreements_wanted_max);
         for _ in 0..self.config.attempts_max {
             let order_input = if input.len() <= INLINE_INPUT_BYTES_MAX {
@@ -326,9 +342,11 @@ impl Gateway {
             let (fee, deadline_ms) = (submit.fee, submit.deadline_ms);
             let id = self.submit(key, submit).await?;
             tell(progress, Progress::Ordered { order: id, provider: None, fee });
-            let order = self.wait_open(id, ask.wait, deadline_ms, params, progress).await?;
+            let order = self.wait_open(id, level, deadline_ms, params, progress).await?;
             match order.state {
-                OrderState::Refunded { reason: RefundReason::Refuted | RefundReason::Voided } => {
+                OrderState::Refunded {
+                    reason: RefundReason::Refuted | RefundReason::Voided | RefundReason::Undecided,
+                } => {
                     let provider = self.parts.client.case(id).await.ok().map(|case| case.solver);
                     tell(progress, Progress::Refuted { order: id, provider });
                 }
@@ -354,8 +372,7 @@ impl Gateway {
         progress: &ProgressSender,
     ) -> Result<Order, AskError> {
         // Each dispute can bring another answer with another window; there are three at most.
-        let round_ms = params.challenge_window_ms + params.voting_period_ms;
-        let until_ms = deadline_ms + 4 * round_ms;
+        let until_ms = deadline_ms + 4 * params.claim_lifetime_ms();
         let told = Mutex::new((false, false));
         let order = order_until(&*self.parts.client, &*self.parts.clock, id, until_ms, |order| {
             let mut told = told.lock();
@@ -415,7 +432,7 @@ impl Gateway {
             provider.models.contains(&model.id)
                 && !provider.endpoint.is_empty()
                 && provider.jailed_until_ms <= now_ms
-                && provider.bond.saturating_sub(provider.reserved) >= params.bond_min
+                && provider.stake_free() >= params.bond_min
                 && provider.account != key.account
         });
         providers.shuffle(&mut *self.choice.lock());
@@ -483,7 +500,7 @@ impl Gateway {
                 Frame::Done { output, output_bytes } => {
                     let until_ms = self.parts.clock.now_ms() + COMPLETION_WAIT_MS;
                     let (client, clock) = (&*self.parts.client, &*self.parts.clock);
-                    let order = if ask.wait == Level::Final {
+                    let order = if ask.wait == Some(Level::Final) {
                         let until_ms = until_ms + params.challenge_window_ms + params.voting_period_ms;
                         order_until(client, clock, id, until_ms, |order| order.state.is_final()).await?
                     } else {

@@ -238,10 +238,7 @@ impl ChatRequest {
                 stop,
             },
             seed,
-            wait: self.wait.unwrap_or(match lane {
-                LaneWish::Open => Level::Agreed,
-                LaneWish::Chosen => Level::None,
-            }),
+            wait: self.wait,
         })
     }
 }
@@ -404,10 +401,10 @@ mod tests {
     #[test]
     fn the_model_name_picks_the_lane() {
         let ask = request(serde_json::json!({})).unwrap();
-        assert_eq!((ask.lane, ask.wait, ask.model.as_str()), (LaneWish::Chosen, Level::None, "m"));
+        assert_eq!((ask.lane, ask.wait, ask.model.as_str()), (LaneWish::Chosen, None, "m"));
         let ask = request(serde_json::json!({"model": "m:open"})).unwrap();
-        assert_eq!((ask.lane, ask.wait, ask.model.as_str()), (LaneWish::Open, Level::Agreed, "m"));
-        assert_eq!(request(serde_json::json!({"wait": "final"})).unwrap().wait, Level::Final);
+        assert_eq!((ask.lane, ask.wait, ask.model.as_str()), (LaneWish::Open, None, "m"));
+        assert_eq!(request(serde_json::json!({"wait": "final"})).unwrap().wait, Some(Level::Final));
     }
 
     #[test]

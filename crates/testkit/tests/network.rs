@@ -28,7 +28,7 @@ async fn ask(
 ) -> (Result<Answer, String>, Vec<Progress>) {
     let (progress, mut happened) = mpsc::unbounded_channel();
     let wait = if lane == LaneWish::Open { Level::Agreed } else { Level::None };
-    let ask = Ask { model: "tiny-stories".into(), lane, input: ChatInput::ask(question), seed: None, wait };
+    let ask = Ask { model: "tiny-stories".into(), lane, input: ChatInput::ask(question), seed: None, wait: Some(wait) };
     let answer = gateway.ask(&running.world.api_key, &ask, &progress).await.map_err(|error| error.to_string());
     drop(progress);
     let mut all = Vec::new();
