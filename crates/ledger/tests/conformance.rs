@@ -9,8 +9,9 @@ use althing_types::{
     Address, Amount, AssetId, Auth, BallotAnswer, Call, Hash, Input, Lane, LedgerError, ModelId, ModelReward, OrderId,
     ParamChange, PoolId, Ppm, SessionPublicKey, SignedTx, Verification, VoteChoice,
     call::{OrderSubmit, Scope},
-    encode,
+    decode, encode,
 };
+use std::collections::BTreeSet;
 use support::*;
 
 fn calls() -> Vec<Call> {
@@ -106,6 +107,19 @@ fn calls() -> Vec<Call> {
         Call::DripClaim { pool },
         Call::PoolDripSet { pool, weight: 4 },
     ]
+}
+
+#[test]
+fn every_call_is_encoded_here_and_has_the_name_of_its_json() {
+    let names: BTreeSet<_> = calls().iter().map(Call::name).collect();
+    assert_eq!(names, Call::NAMES.iter().copied().collect(), "a call is missing here or in Call::NAMES");
+    for call in calls() {
+        let json = serde_json::to_value(&call).unwrap();
+        assert_eq!(json["call"], call.name());
+        assert_eq!(serde_json::from_value::<Call>(json).unwrap(), call);
+        assert_eq!(decode::<Call>(&encode(&call)).unwrap(), call);
+        assert!(!call.summary().is_empty() && call.units() > 0, "{}", call.name());
+    }
 }
 
 fn digest(parts: impl IntoIterator<Item = Vec<u8>>) -> String {

@@ -1,8 +1,8 @@
 //! The file: TOML, checked as far as it can be without running it.
 
-use althing_types::{Amount, Verification, amount, object::ModelReward};
+use althing_types::{Amount, AssetId, Verification, amount, object::ModelReward};
 use serde::Deserialize;
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 /// Why a scenario was not read.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +70,9 @@ pub struct AccountEntry {
     /// Models that it says it serves, by name, from the first block on.
     #[serde(default)]
     pub serves: Vec<String>,
+    /// Test assets that it holds, such as `{ "test:1" = "1000 ALTH" }`.
+    #[serde(default)]
+    pub assets: BTreeMap<AssetId, String>,
 }
 
 /// A model that exists from the start.

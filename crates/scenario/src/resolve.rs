@@ -3,6 +3,7 @@
 //! | written | stands for |
 //! |---|---|
 //! | `@alice` | the account's address |
+//! | `shares:fox`, `pool:native+test:1` | the asset of a model's shares, the pool between two assets |
 //! | `$first` | the id of the order that a step named `first` |
 //! | `model:fox` | the id of a model of the scenario |
 //! | `4.5 ALTH` | base units |
@@ -17,7 +18,7 @@
 //! Everything else stands for itself.
 
 use althing_types::{
-    Address, Amount, BallotAnswer, ChainId, Hash, ModelId, OrderId, SessionPublicKey,
+    Address, Amount, AssetId, BallotAnswer, ChainId, Hash, ModelId, OrderId, PoolId, SessionPublicKey,
     commitment::{ballot_hash, commitment_hash},
 };
 use serde_json::{Map, Value};
@@ -61,6 +62,23 @@ impl Names {
     pub(crate) fn model(&self, name: &str) -> Result<ModelId, String> {
         let known = || self.models.keys().cloned().collect::<Vec<_>>().join(", ");
         self.models.get(name).copied().ok_or_else(|| format!("there is no model {name:?}; there are {}", known()))
+    }
+
+    /// `native`, `shares:fox`, `lp:native+test:1`, `test:1`.
+    fn asset(&self, text: &str) -> Result<AssetId, String> {
+        if let Some(name) = text.strip_prefix("shares:")
+            && let Ok(model) = self.model(name)
+        {
+            return Ok(AssetId::Shares(model));
+        }
+        text.parse().map_err(|error| format!("{error}"))
+    }
+
+    /// The pool of `pool:A+B`.
+    pub(crate) fn pool(&self, text: &str) -> Result<PoolId, String> {
+        let wrong = || format!("{text:?} is not a pool: write pool:native+test:1");
+        let (a, b) = text.strip_prefix("pool:").and_then(|assets| assets.split_once('+')).ok_or_else(wrong)?;
+        Ok(PoolId::of(self.asset(a)?, self.asset(b)?))
     }
 
     /// Resolves a value by `by`, whose call is about `order`.
@@ -117,6 +135,8 @@ impl Names {
         }
         Ok(match text.split_once(':') {
             Some(("model", name)) => string(&self.model(name)?),
+            Some(("shares", name)) => string(&self.asset(text).map_err(|_| format!("there is no model {name:?}"))?),
+            Some(("pool", _)) => string(&self.pool(text)?),
             Some(("cid", content)) => string(&althing_content::file_cid(content.as_bytes())),
             Some(("hash", content)) => string(&Hash::of(&[content.as_bytes()])),
             Some(("key", name)) => string(&SessionPublicKey(Hash::of(&[b"althing/scenario/key", name.as_bytes()]).0)),

@@ -6,9 +6,9 @@ use crate::{
 };
 use althing_ledger::{BlockContext, TREASURY, apply, execute_block, genesis_state, invariants, query};
 use althing_types::{
-    Address, Auth, Call, Event, Genesis, Hash, LedgerError, Order, OrderId, Params, SignedTx, TxReceipt,
+    Address, AssetId, Auth, Call, Event, Genesis, Hash, LedgerError, Order, OrderId, Params, SignedTx, TxReceipt,
     api::{AccountView, Emission, Supply},
-    genesis::{GenesisAccount, GenesisModel},
+    genesis::{GenesisAccount, GenesisAsset, GenesisModel},
     profile,
 };
 use serde::Serialize;
@@ -159,18 +159,20 @@ impl Story {
                 reward: model.reward,
             });
         }
-        let account = |entry: &AccountEntry| GenesisAccount {
-            address: address_of(&entry.name),
-            free: entry.free,
-            bond: entry.bond,
-            session_keys: Vec::new(),
-            assets: Vec::new(),
+        let account = |entry: &AccountEntry| -> Result<GenesisAccount, ScenarioError> {
+            Ok(GenesisAccount {
+                address: address_of(&entry.name),
+                free: entry.free,
+                bond: entry.bond,
+                session_keys: Vec::new(),
+                assets: entry.assets.iter().map(genesis_asset).collect::<Result<_, _>>()?,
+            })
         };
         let genesis = Genesis {
             network: "scenario".into(),
             time_ms: START_MS,
             coordinators: String::new(),
-            accounts: scenario.accounts.iter().map(account).collect(),
+            accounts: scenario.accounts.iter().map(account).collect::<Result<_, _>>()?,
             models: models.clone(),
             voters: scenario.accounts.iter().filter(|a| a.voter).map(|a| address_of(&a.name)).collect(),
             params: params(scenario, directory)?,
@@ -422,6 +424,10 @@ impl Story {
             document["state"] = document["state"]["state"].clone();
             return Ok(document);
         }
+        if root.starts_with("pool:") {
+            let id = self.names.pool(root)?;
+            return value(serde_json::to_value(query::pool(&self.state, &id)));
+        }
         if let Some(name) = root.strip_prefix("model:") {
             let id = self.names.model(name)?;
             return value(serde_json::to_value(query::model(&self.state, &id)));
@@ -456,6 +462,13 @@ impl Story {
             events: self.events,
         }
     }
+}
+
+/// What an account holds of a test asset, written like an amount of tokens.
+fn genesis_asset((asset, text): (&AssetId, &String)) -> Result<GenesisAsset, ScenarioError> {
+    let amount = text.strip_suffix(" ALTH").unwrap_or(text).parse();
+    let amount = amount.map_err(|error| ScenarioError::Meaningless(format!("{asset}: {error}")))?;
+    Ok(GenesisAsset { asset: *asset, amount })
 }
 
 /// Commit and reveal.
