@@ -444,6 +444,9 @@ pub(crate) fn cancel(exec: &mut Exec<'_>, sender: Address, id: OrderId) -> Done 
 pub(crate) fn expire(exec: &mut Exec<'_>, id: OrderId) {
     let Some(order) = order(&exec.state, &id) else { return };
     match order.state {
+        // The entry was made for the time by which it had to be accepted, whatever that would be by
+        // the parameters of now. (T-18)
+        OrderState::Submitted if order.lane != Lane::Open => refund(exec, order, RefundReason::Expired),
         OrderState::Submitted => close_if_idle(exec, order),
         OrderState::Accepted { deliver_by_ms } if exec.now() >= deliver_by_ms => {
             refund(exec, order, RefundReason::Expired);
@@ -456,9 +459,7 @@ pub(crate) fn expire(exec: &mut Exec<'_>, id: OrderId) {
 fn close_if_idle(exec: &mut Exec<'_>, mut order: Order) {
     let now = exec.now();
     order.commitments.retain(|c| c.expires_ms > now);
-    let accept_by_ms = order.submitted_ms + exec.params.accept_within_ms;
-    let not_accepted = order.lane != Lane::Open && now >= accept_by_ms;
-    let over = order.cancelled || now >= order.deadline_ms || not_accepted;
+    let over = order.cancelled || now >= order.deadline_ms;
     if over && order.commitments.is_empty() {
         let reason = if order.cancelled { RefundReason::Cancelled } else { RefundReason::Expired };
         refund(exec, order, reason);
