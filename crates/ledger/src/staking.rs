@@ -444,7 +444,6 @@ pub(crate) fn release_left(exec: &mut Exec<'_>, from: Address, delegator: Addres
         due::LEAVE.set(&mut exec.state, &(retry_at_ms, (from, delegator)), &());
     }
     for (amount, to) in left {
-        exec.emit(Event::Undelegated { delegator, provider: from, amount, to });
         // A move that is refused, for the deposit or because the target is gone, has written
         // nothing: all its checks come before its writes.
         let moved = match to {
@@ -454,6 +453,8 @@ pub(crate) fn release_left(exec: &mut Exec<'_>, from: Address, delegator: Addres
         if !moved {
             accounts::credit(exec, &delegator, amount, Place::Delegated);
         }
+        let to = to.filter(|_| moved);
+        exec.emit(Event::Undelegated { delegator, provider: from, amount, to });
     }
 }
 

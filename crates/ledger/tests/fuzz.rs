@@ -11,13 +11,12 @@ mod support;
 use althing_ledger::{TREASURY, apply, execute_block, invariants, query};
 use althing_types::{
     Address, Amount, AssetId, Auth, BallotAnswer, Call, Hash, ModelReward, OrderId, ParamChange, Ppm, SignedTx,
-    VoteChoice,
-    commitment::ballot_hash,
-    encode,
-    object::INLINE_INPUT_BYTES_MAX,
-    params::PARAMS,
+    VoteChoice, commitment::ballot_hash, encode, object::INLINE_INPUT_BYTES_MAX, params::PARAMS,
 };
-use std::{panic::AssertUnwindSafe, time::{Duration, Instant}};
+use std::{
+    panic::AssertUnwindSafe,
+    time::{Duration, Instant},
+};
 use support::*;
 
 /// Numbers that a seed determines (SplitMix64).
@@ -125,12 +124,14 @@ impl World {
             18 => self.net.contest_call(order, by, answer),
             19 => Call::Vote { order, refute: n.is_multiple_of(2) },
             20 => {
-                let round = query::case(&self.net.state, &order).and_then(|case| case.jury).map_or(0, |jury| jury.round);
+                let round =
+                    query::case(&self.net.state, &order).and_then(|case| case.jury).map_or(0, |jury| jury.round);
                 let ballot = ballot_hash(&self.net.block.chain, &order, round, &by, &says(answer), &salt(by, round));
                 Call::VoteCommit { order, ballot }
             }
             21 => {
-                let round = query::case(&self.net.state, &order).and_then(|case| case.jury).map_or(0, |jury| jury.round);
+                let round =
+                    query::case(&self.net.state, &order).and_then(|case| case.jury).map_or(0, |jury| jury.round);
                 let answer = if n.is_multiple_of(9) { BallotAnswer::InputUnavailable } else { says(answer) };
                 open_call(order, by, round, answer)
             }

@@ -7,8 +7,8 @@ mod support;
 
 use althing_ledger::{COORDINATORS, TREASURY, query};
 use althing_types::{
-    Address, Amount, AssetId, Call, Event, Lane, ModelReward, OrderId, OrderState, Params, PoolId, event::PaymentKind,
-    object::Verification,
+    Address, Amount, AssetId, Call, Event, Lane, ModelReward, OrderId, OrderState, Params, PoolId, Ppm,
+    event::PaymentKind, object::Verification,
 };
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,8 +32,24 @@ enum Attempt {
     Unbond { who: u8, tenths: u64 },
     Transfer { from: u8, to: u8, tenths: u64 },
     Support { who: u8, none: bool },
+    Stake { who: u8, with: u8, stake: Stake, tenths: u64 },
     Trade { who: u8, with: u8, trade: Trade, count: u64 },
     Wait { ms: u64 },
+}
+
+/// What is tried with delegations. (T-10)
+#[derive(Clone, Copy, Debug)]
+enum Stake {
+    Delegate,
+    Undelegate,
+    Move,
+    Claim,
+    Commission,
+}
+
+fn stake() -> impl Strategy<Value = Stake> {
+    use Stake::*;
+    proptest::sample::select(vec![Delegate, Delegate, Undelegate, Move, Claim, Commission])
 }
 
 /// What is tried with shares of the model's DAO and with their pool. (T-14, G-4, E-2)
@@ -78,6 +94,8 @@ fn attempt() -> impl Strategy<Value = Attempt> {
         1 => (who.clone(), 0u64..9_000).prop_map(|(who, tenths)| Attempt::Unbond { who, tenths }),
         1 => (who.clone(), who.clone(), 0u64..500).prop_map(|(from, to, tenths)| Attempt::Transfer { from, to, tenths }),
         1 => (who.clone(), any::<bool>()).prop_map(|(who, none)| Attempt::Support { who, none }),
+        6 => (who.clone(), who.clone(), stake(), 0u64..400)
+            .prop_map(|(who, with, stake, tenths)| Attempt::Stake { who, with, stake, tenths }),
         12 => (who.clone(), who, trade(), 1u64..40)
             .prop_map(|(who, with, trade, count)| Attempt::Trade { who, with, trade, count }),
         6 => prop_oneof![Just(100u64), Just(1_500), Just(4_000), Just(9_000), Just(30_000)]
@@ -143,6 +161,19 @@ impl Naive {
                 *self.free.entry(TREASURY).or_default() += units(amount);
             }
             Event::Minted { amount, .. } => self.minted += units(amount),
+            Event::Delegated { delegator: who, amount, .. } | Event::DepositTaken { account: who, amount } => {
+                *self.free.entry(*who).or_default() -= units(amount);
+            }
+            Event::Undelegated { delegator: who, amount, .. } | Event::DepositReturned { account: who, amount } => {
+                *self.free.entry(*who).or_default() += units(amount);
+            }
+            Event::DelegationEarningsPaid { delegator, fees, rewards, .. } => {
+                *self.free.entry(*delegator).or_default() += units(fees) + units(rewards);
+            }
+            Event::BaseFeePaid { account, amount } => {
+                *self.free.entry(*account).or_default() -= units(amount);
+                *self.free.entry(COORDINATORS).or_default() += units(amount);
+            }
             _ => {}
         }
     }
@@ -152,15 +183,46 @@ fn name(lie: bool, who: u8) -> String {
     if lie { format!("lie of {who}") } else { "truth".into() }
 }
 
+/// What a juror says that it got: one of them is always wrong.
+fn verdict(who: u8) -> &'static str {
+    if who == PROVIDERS { "noise" } else { "truth" }
+}
+
+fn stake_call(stake: Stake, who: Address, with: Address, n: u64) -> Call {
+    let some = (!n.is_multiple_of(3)).then_some(tenths(n));
+    match stake {
+        Stake::Delegate => Call::Delegate { provider: with, amount: tenths(n) },
+        Stake::Undelegate => Call::Undelegate { provider: with, amount: some },
+        Stake::Move => {
+            Call::DelegationMove { from: with, to: if n.is_multiple_of(5) { who } else { provider(1) }, amount: some }
+        }
+        Stake::Claim => Call::DelegationClaim { provider: with },
+        Stake::Commission => Call::CommissionSet { commission: Ppm(u32::try_from(n * 2_500).unwrap()) },
+    }
+}
+
 struct Life {
     net: Net,
     orders: Vec<OrderId>,
+    committed: bool,
 }
 
 impl Life {
     fn order(&self, index: usize) -> Option<OrderId> {
         // The newest orders are the interesting ones.
         self.orders.len().checked_sub(1 + index).map(|at| self.orders[at])
+    }
+
+    /// Commits a vote, or opens it once it is time.
+    fn committed_vote(&self, order: OrderId, who: u8) -> Option<Call> {
+        let case = query::case(&self.net.state, &order)?;
+        let (voter, round) = (provider(who), case.jury?.round);
+        let committed = case.votes.iter().any(|vote| vote.provider == voter && vote.answer.is_none());
+        let ballot = self.net.ballot(order, voter, round, says(verdict(who)));
+        Some(match committed {
+            true => open_call(order, voter, round, says(verdict(who))),
+            false => Call::VoteCommit { order, ballot },
+        })
     }
 
     fn attempt(&mut self, attempt: &Attempt) -> Option<(Address, Call)> {
@@ -188,11 +250,20 @@ impl Life {
                 let output = output(&name(*lie, *who));
                 (provider(*who), Call::Agree { order: self.order(*order)?, output })
             }
+            Attempt::Contest { order, who } if self.committed => {
+                (provider(*who), net.contest_call(self.order(*order)?, provider(*who), verdict(*who)))
+            }
             Attempt::Contest { order, who } => {
                 (provider(*who), Call::Contest { order: self.order(*order)?, ballot: None })
             }
+            Attempt::Vote { order, who, .. } if self.committed => {
+                (provider(*who), self.committed_vote(self.order(*order)?, *who)?)
+            }
             Attempt::Vote { order, who, refute } => {
                 (provider(*who), Call::Vote { order: self.order(*order)?, refute: *refute })
+            }
+            Attempt::Stake { who, with, stake, tenths: n } => {
+                (provider(*who), stake_call(*stake, provider(*who), provider(*with), *n))
             }
             Attempt::Cancel { order } => (CLIENT, Call::OrderCancel { order: self.order(*order)? }),
             Attempt::Bond { who, tenths: n } => (provider(*who), Call::Bond { amount: tenths(*n) }),
@@ -247,6 +318,8 @@ impl Life {
 fn found(net: &mut Net, mints: bool) {
     let (model, asset) = (net.model, AssetId::Shares(net.model));
     let share = |n| Call::AssetTransfer { asset, to: provider(n), amount: Amount(40) };
+    // For their base fees.
+    net.ok([OWNER, TREASURY].map(|to| (CLIENT, Call::Transfer { to, amount: tenths(10) })).into());
     net.ok(vec![(OWNER, Call::DaoCreate { model, shares: 200 })]);
     net.ok((1..=PROVIDERS).map(|n| (OWNER, share(n))).collect());
     let add = Call::PoolAdd {
@@ -268,6 +341,16 @@ fn small_windows() -> Params {
     Params { due_items_max: 2, order_retention_ms: 600_000, ..params() }
 }
 
+/// With or without committed votes and costs.
+fn some_windows(committed: bool, costs: bool) -> Params {
+    let mut params = Params { votes_committed: committed, jury_seats: 2, jury_seats_redrawn: 3, ..small_windows() };
+    if costs {
+        (params.base_fee_byte, params.base_fee_unit, params.deposit_object) =
+            (Amount(3), Amount(70), Amount(1_000_003));
+    }
+    params
+}
+
 fn balances(net: &Net) -> (BTreeMap<Address, i128>, BTreeMap<Address, i128>) {
     let units = |amount: Amount| i128::try_from(amount.0).unwrap();
     let who = (1..=PROVIDERS).map(provider).chain([CLIENT, OWNER, PAYEE]);
@@ -282,14 +365,19 @@ proptest! {
     /// E-2, E-3, G-4, T-1 … T-10, T-14, T-17, V-1: whatever happens, nothing is made or lost, and every order ends.
     #[test]
     fn whatever_happens_money_is_conserved_and_every_order_ends(
-        mints: bool,
+        mints: bool, committed: bool, costs: bool,
         blocks in proptest::collection::vec(proptest::collection::vec(attempt(), 1..4), 1..60)
     ) {
-        let mut life = Life { net: Net::with(PROVIDERS, "900", small_windows()), orders: Vec::new() };
+        let net = Net::with(PROVIDERS, "900", some_windows(committed, costs));
+        let mut life = Life { net, orders: Vec::new(), committed };
         found(&mut life.net, mints);
         let (free, bond) = balances(&life.net);
         let native_pools = [PoolId::of(AssetId::Native, AssetId::Shares(life.net.model))].into();
         let mut naive = Naive { free, bond, native_pools, minted: 0 };
+        let before = query::supply(&life.net.state);
+        for (address, place) in [(TREASURY, before.treasury), (COORDINATORS, before.coordinators)] {
+            naive.free.insert(address, i128::try_from(place.0).unwrap());
+        }
         let issued = query::supply(&life.net.state).issued;
         life.net.events.clear();
         for attempts in &blocks {
@@ -336,7 +424,7 @@ fn the_random_lives_use_a_model_that_can_be_verified() {
     let paid = |kind| net.events.iter().any(|e| matches!(e, Event::Paid { kind: k, .. } if *k == kind));
     assert!(paid(PaymentKind::ProviderFee) && paid(PaymentKind::TreasuryFee));
     found(&mut net, true);
-    let life = Life { net: net.clone(), orders: Vec::new() };
+    let life = Life { net: net.clone(), orders: Vec::new(), committed: false };
     let trades = [Trade::Send, Trade::Offer, Trade::Propose, Trade::Vote, Trade::Add, Trade::SwapIn, Trade::SwapOut];
     for (trade, count) in trades.into_iter().zip([5, 5, 5, 5, 20, 20, 5]) {
         net.ok(vec![(provider(1), life.trade(provider(1), provider(2), trade, count))]);
