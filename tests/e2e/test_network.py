@@ -77,7 +77,8 @@ def test_the_command_line_does_what_it_says(tmp_path):
         assert network.json("account", "show", other)["free"] == str(125 * 10**17)
         network.althing("account", "bond", "2", "--wallet", tmp_path / "other.key")
         shown = network.json("account", "show", other)
-        assert (shown["free"], shown["bond"]) == (str(105 * 10**17), str(2 * 10**18))
+        # Less the base fees of two calls and the deposit for a provider's record. (L-1)
+        assert shown["bond"] == str(2 * 10**18) and 0 < 105 * 10**17 - int(shown["free"]) < 10**16
         poor = network.althing("transfer", other, "5000", check=False)
         assert poor.returncode == 1 and "insufficient balance" in poor.stderr
         assert network.althing("transfer", "0x12", "1", check=False).returncode == 2, "an address is 40 digits"

@@ -366,7 +366,7 @@ fn tell(answer: &Answer, refuted: Vec<althing_types::OrderId>, json: bool, elaps
     let seed = answer.order.seed.map_or("none".into(), |seed| seed.to_string());
     eprintln!("order     {}", answer.order.id);
     eprintln!("model     {} ({})", answer.model.name, answer.order.package);
-    eprintln!("seed      {seed}, drawn by the network after the order was in a block");
+    eprintln!("seed      {seed}, given by the network");
     eprintln!("answered  by {}", answer.provider);
     eprintln!("output    {}", answer.output);
     for provider in &answer.agreed_by {

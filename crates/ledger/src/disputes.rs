@@ -7,23 +7,25 @@
 //! period ends. For > against refutes; a tie or a minority upholds.
 //!
 //! **Committed votes** (the default): a beacon draws a jury by stake among the model's supporters.
-//! Contester and jurors commit to what their own re-run gave, then open. The answers are counted as
-//! groups: the standing output against the heaviest other answer. So copying, sniping and random
-//! dissent gain nothing. Refuting needs a quorum of the jury's opened weight; if the first jury
-//! misses it, a larger one is drawn once; if that misses it too, the order is voided and nobody is
-//! slashed. A phase ends early when nobody is missing.
+//! Contester and jurors commit to what their own re-run gave, then open. The jurors' answers are
+//! counted as groups: the standing output, to which agreements count, against the heaviest other
+//! answer. So copying, sniping and random dissent gain nothing. Contester and solver stake on their
+//! answers and lead, but nobody judges in an own case, however large its stake. A verdict needs a
+//! quorum of the jury's opened weight; if the first jury misses it, a larger one is drawn once. If
+//! that misses it too, nobody is slashed: a solution that others agreed with stands, any other is
+//! voided. A phase ends early when nobody is missing.
 //!
 //! ```text
 //! contest ─ beacon ─► jury drawn ─ commit* ─► open* ─► count ─┬─ upheld
 //!              ▲                                              ├─ refuted
-//!              └───────── once, a larger jury ◄─ no quorum ───┴─ voided
+//!              └───────── once, a larger jury ◄─ no quorum ───┴─ dismissed, or voided
 //! ```
 //!
-//! | | refuted | upheld | voided |
-//! |---|---|---|---|
-//! | losers | solver, agreements, votes for the standing output | contester, votes for anything else | nobody |
-//! | leader | contester, if its answer won | solver | |
-//! | order | next reveal stands, or refund | as if uncontested | refund |
+//! | | refuted | upheld | dismissed | voided |
+//! |---|---|---|---|---|
+//! | losers | solver, agreements, votes for the standing output | contester, votes for anything else | nobody | nobody |
+//! | leader | contester, if its answer won | solver | | |
+//! | order | next reveal stands, or refund | as if uncontested | as if uncontested | refund |
 //!
 //! Whoever commits and does not open loses in every case: otherwise a vote would be a free option.
 //! Who voted for a third answer when the solution is refuted neither wins nor loses.
@@ -125,7 +127,7 @@ pub(crate) fn contest(exec: &mut Exec<'_>, sender: Address, id: OrderId, ballot:
     if order.agreements.iter().any(|a| a.provider == sender) {
         return Err(LedgerError::AgreedBefore);
     }
-    let mut contester = staking::fit_for_work(exec, &sender)?;
+    let mut contester = staking::fit_to_judge(exec, &sender)?;
     let weight = staking::weight_since(exec, &contester, standing.active_ms)?;
     let reserved = staking::reserve(exec, &mut contester, weight)?;
 
@@ -236,7 +238,7 @@ fn add_vote(
     }
     let order = orders::order(&exec.state, &case.order).ok_or(LedgerError::UnknownOrder(case.order))?;
     let solved_ms = order.solutions.first().ok_or(LedgerError::NoSolution)?.active_ms;
-    let mut voter = staking::fit_for_work(exec, &sender)?;
+    let mut voter = staking::fit_to_judge(exec, &sender)?;
     let weight = staking::weight_since(exec, &voter, solved_ms)?;
     let reserved = staking::reserve(exec, &mut voter, weight)?;
     case.votes.push(Vote { provider: sender, weight, reserved, inherited: false, ballot, answer });
@@ -290,7 +292,7 @@ fn draw(exec: &Exec<'_>, case: &Case, order: &Order) -> Vec<Juror> {
         .filter(|address| *address != order.client && *address != case.contester)
         .filter(|address| !case.votes.iter().any(|vote| vote.provider == *address))
         .filter_map(|address| {
-            let provider = staking::fit_for_work(exec, &address).ok()?;
+            let provider = staking::fit_to_judge(exec, &address).ok()?;
             let weight = staking::weight_since(exec, &provider, solved_ms).ok()?;
             Some(Juror { provider: address, weight })
         })
@@ -401,43 +403,35 @@ fn verdict_of_open_votes(case: &Case) -> Verdict {
     }
 }
 
-/// The standing output against the heaviest other answer; refuting needs the jury's quorum. (T-7)
-/// `None` if it misses the quorum.
+/// The standing output against the heaviest other answer, by the jurors and those who agreed before;
+/// `None` if the jury's opened weight misses the quorum. (T-7)
 fn verdict_of_committed_votes(case: &Case, jury: &Jury) -> Option<Verdict> {
+    let seats = jury.seats.as_deref().unwrap_or_default();
+    let is_juror = |vote: &&Vote| seats.iter().any(|juror| juror.provider == vote.provider);
+    let total: Amount = seats.iter().map(|juror| juror.weight).sum();
+    let opened = case.votes.iter().filter(is_juror).filter(|vote| vote.answer.is_some());
+    let opened: Amount = opened.map(|vote| vote.weight).sum();
+    if opened.is_zero() || opened < total.share(case.terms.jury_quorum) {
+        return None;
+    }
     let standing = |answer: &BallotAnswer| {
         *answer == BallotAnswer::Uphold || *answer == BallotAnswer::Output { output: case.output }
     };
     let mut upholding = Amount::ZERO;
     let mut others: BTreeMap<BallotAnswer, Amount> = BTreeMap::new();
-    let sum = |a: Amount, b: Amount| a.checked_add(b).expect("weights are parts of one supply");
-    for vote in &case.votes {
-        match &vote.answer {
-            None => {}
-            Some(answer) if standing(answer) => upholding = sum(upholding, vote.weight),
-            Some(answer) => {
-                let weight = others.entry(*answer).or_default();
-                *weight = sum(*weight, vote.weight);
-            }
-        }
+    // Nobody judges in an own case.
+    for vote in case.votes.iter().filter(|vote| vote.provider != case.solver && vote.provider != case.contester) {
+        let Some(answer) = &vote.answer else { continue };
+        let sum = if standing(answer) { &mut upholding } else { others.entry(*answer).or_default() };
+        *sum = sum.checked_add(vote.weight).expect("weights are parts of one supply");
     }
-    // The first of equals in the answers' order, so that the choice is everybody's.
-    let heaviest = others.iter().rev().max_by_key(|(_, weight)| **weight);
     let (upholds, rest): (Vec<_>, Vec<_>) =
         case.votes.iter().cloned().partition(|vote| vote.answer.as_ref().is_some_and(standing));
+    // The first of equals in the answers' order, so that the choice is everybody's.
+    let heaviest = others.iter().rev().max_by_key(|(_, weight)| **weight);
     let Some((answer, _)) = heaviest.filter(|(_, weight)| **weight > upholding) else {
         return Some(Verdict { outcome: Outcome::Upheld, winners: upholds, losers: rest, leader: case.solver });
     };
-    let seats = jury.seats.as_deref().unwrap_or_default();
-    let total: Amount = seats.iter().map(|juror| juror.weight).sum();
-    let opened: Amount = case
-        .votes
-        .iter()
-        .filter(|vote| vote.answer.is_some() && seats.iter().any(|juror| juror.provider == vote.provider))
-        .map(|vote| vote.weight)
-        .sum();
-    if total.is_zero() || opened < total.share(case.terms.jury_quorum) {
-        return None;
-    }
     let (winners, rest): (Vec<_>, Vec<_>) = rest.into_iter().partition(|vote| vote.answer == Some(*answer));
     // Unopened votes lose; opened votes for a third answer neither win nor lose.
     let unopened: Vec<_> = rest.into_iter().filter(|vote| vote.answer.is_none()).collect();
@@ -464,21 +458,24 @@ pub(crate) fn count(exec: &mut Exec<'_>, id: OrderId) {
         Some(jury) => match verdict_of_committed_votes(&case, jury) {
             Some(verdict) => verdict,
             None if jury.round == 0 => return redraw(exec, case),
-            None => void_undecided(&case),
+            None => undecided(&case),
         },
     };
     close(exec, case, verdict);
 }
 
-/// Nobody decided: only who committed and did not open loses.
-fn void_undecided(case: &Case) -> Verdict {
+/// Nobody decided, and only who committed and did not open loses. What others re-ran and agreed with
+/// stands; what nobody confirmed is given back to the client.
+fn undecided(case: &Case) -> Verdict {
+    let agreed = case.votes.iter().any(|vote| vote.inherited && vote.provider != case.solver);
+    let outcome = if agreed { Outcome::Dismissed } else { Outcome::Voided };
     let losers = case.votes.iter().filter(|vote| vote.answer.is_none()).cloned().collect();
-    Verdict { outcome: Outcome::Voided, winners: Vec::new(), losers, leader: TREASURY }
+    Verdict { outcome, winners: Vec::new(), losers, leader: TREASURY }
 }
 
 /// The first jury missed its quorum: its votes end, and a larger one is drawn, once. (T-7)
 fn redraw(exec: &mut Exec<'_>, mut case: Case) {
-    let unopened = void_undecided(&case).losers;
+    let unopened = undecided(&case).losers;
     let (inherited, jurors): (Vec<_>, Vec<_>) = case.votes.iter().cloned().partition(|vote| vote.inherited);
     for vote in &jurors {
         staking::release(exec, &vote.provider, vote.reserved);
@@ -536,7 +533,7 @@ fn close(exec: &mut Exec<'_>, mut case: Case, verdict: Verdict) {
             orders::replace_standing(exec, order, RefundReason::Refuted);
         }
         Outcome::Voided => orders::refund(exec, order, RefundReason::Undecided),
-        Outcome::Upheld => {
+        Outcome::Upheld | Outcome::Dismissed => {
             let OrderState::Contested { claim_at_ms } = order.state else { return };
             let claim_at_ms = claim_at_ms.max(exec.active_now());
             order.state = OrderState::Solved { claim_at_ms };

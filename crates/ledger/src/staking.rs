@@ -541,8 +541,20 @@ fn pay_delegators(
 
 // ---- claims on the stake ----
 
-/// The provider at `address`, fit for new work: staked enough and not jailed. (T-8, T-9)
+/// The provider at `address`, fit for new work: enough free stake, and not jailed. (T-8, T-9)
 pub(crate) fn fit_for_work(exec: &Exec<'_>, address: &Address) -> Done<Provider> {
+    let provider = fit_to_judge(exec, address)?;
+    let (bond, min) = (provider.stake_free(), bond_min(exec));
+    if bond < min {
+        return Err(LedgerError::BondTooSmall { bond, min });
+    }
+    Ok(provider)
+}
+
+/// The provider at `address`, fit to contest and to vote: enough stake, and not jailed. What is
+/// reserved makes its vote weigh less, but however busy a provider is, it can speak against a lie.
+/// (T-7, T-9)
+pub(crate) fn fit_to_judge(exec: &Exec<'_>, address: &Address) -> Done<Provider> {
     let provider = match provider(&exec.state, address) {
         Some(provider) => provider,
         None if !bonds_required(exec) => new_provider(*address),
@@ -551,7 +563,7 @@ pub(crate) fn fit_for_work(exec: &Exec<'_>, address: &Address) -> Done<Provider>
     if exec.now() < provider.jailed_until_ms {
         return Err(LedgerError::Jailed { until_ms: provider.jailed_until_ms });
     }
-    let (bond, min) = (provider.stake_free(), bond_min(exec));
+    let (bond, min) = (provider.stake(), bond_min(exec));
     if bond < min {
         return Err(LedgerError::BondTooSmall { bond, min });
     }

@@ -561,6 +561,9 @@ pub enum Outcome {
     Refuted,
     /// Two juries missed their quorum, or found that the input cannot be had; nobody is slashed.
     Voided,
+    /// Two juries missed their quorum; the solution, which others agreed with, stands, and nobody is
+    /// slashed.
+    Dismissed,
 }
 
 /// A proposal to the governor: who made it, when it goes on, how the vote stands. (G-1)
