@@ -535,4 +535,10 @@ pub enum BenchCommand {
         #[arg(long, default_value_t = 2_000)]
         orders: u32,
     },
+    /// What executing a call of each kind costs the ledger, in nanoseconds and in transfers.
+    Calls {
+        /// Calls of each kind.
+        #[arg(long, default_value_t = 1_000)]
+        count: usize,
+    },
 }

@@ -1,7 +1,7 @@
 //! Every command but `dev` and `bench`.
 
 use crate::{
-    bench,
+    bench, bench_calls,
     cli::{
         AccountCommand, AskArgs, BenchCommand, Cli, Command, DisputeCommand, GatewayArgs, InitArgs, KeyCommand,
         ModelCommand, NodeArgs, NodeCommand, NodeUrl, OrderCommand, ProviderArgs, TransferArgs, VerifyArgs, VoteAnswer,
@@ -54,6 +54,7 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Scenario(command) => economics::scenario(command, json),
         Command::Profile(command) => economics::profile(command, json),
         Command::Bench(BenchCommand::Ledger { orders }) => bench::ledger(orders, json).await,
+        Command::Bench(BenchCommand::Calls { count }) => bench_calls::run(count, json),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The one binary of the Althing network.
 
 mod bench;
+mod bench_calls;
 mod cli;
 mod commands;
 mod dev;
