@@ -97,7 +97,7 @@ fn draw(params: &Params, days: &[Day], out: &Path) -> Result<()> {
         .x_label_area_size(32)
         .y_label_area_size(80)
         .build_cartesian_2d(0f64..10f64, 0f64..cap * 1.05)?;
-    chart.configure_mesh().x_desc("years").y_desc("ALTH").y_label_formatter(&|y| format!("{y:.0}")).draw()?;
+    chart.configure_mesh().max_light_lines(1).x_desc("years").y_desc("ALTH").y_label_formatter(&|y| format!("{y:.0}")).draw()?;
     chart
         .draw_series(LineSeries::new(days.iter().map(|day| (years(day), tokens(day.supply))), line.stroke_width(2)))?
         .label("supply")
@@ -123,7 +123,7 @@ fn draw(params: &Params, days: &[Day], out: &Path) -> Result<()> {
         .x_label_area_size(32)
         .y_label_area_size(80)
         .build_cartesian_2d(0f64..10f64, -12f64..12f64)?;
-    chart.configure_mesh().x_desc("years").y_desc("%").draw()?;
+    chart.configure_mesh().max_light_lines(1).x_desc("years").y_desc("%").draw()?;
     let off = |day: &Day| (tokens(day.supply) / tokens(day.target).max(f64::MIN_POSITIVE) - 1.0) * 100.0;
     let shown = days.iter().filter(|day| day.number >= 30).map(|day| (years(day), off(day)));
     chart.draw_series(LineSeries::new(shown, line))?;
