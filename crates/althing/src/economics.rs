@@ -97,7 +97,13 @@ fn draw(params: &Params, days: &[Day], out: &Path) -> Result<()> {
         .x_label_area_size(32)
         .y_label_area_size(80)
         .build_cartesian_2d(0f64..10f64, 0f64..cap * 1.05)?;
-    chart.configure_mesh().max_light_lines(1).x_desc("years").y_desc("ALTH").y_label_formatter(&|y| format!("{y:.0}")).draw()?;
+    chart
+        .configure_mesh()
+        .max_light_lines(1)
+        .x_desc("years")
+        .y_desc("ALTH")
+        .y_label_formatter(&|y| format!("{y:.0}"))
+        .draw()?;
     chart
         .draw_series(LineSeries::new(days.iter().map(|day| (years(day), tokens(day.supply))), line.stroke_width(2)))?
         .label("supply")

@@ -199,7 +199,7 @@ params! {
     commission_notice_ms: u64, 0, 365 * DAY, "T-10", "How long ahead a provider announces a change of its commission";
 
     // Disputes.
-    slash: Ppm, 0, ONE, "T-8", "What the losing side of a dispute loses of its weight";
+    slash: Ppm, 0, ONE / 2, "T-8", "What the losing side of a dispute loses of its weight";
     slash_leader: Ppm, 0, ONE, "T-8", "Share of the slashed amount for the leader of the winning side";
     slash_jurors: Ppm, 0, ONE, "T-8", "Share for the other winning voters by weight; the rest goes to the treasury";
     votes_committed: bool, 0, 1, "T-7", "Whether votes are commitments, opened after the voting period, with a jury and a quorum; else they are open and everybody votes";

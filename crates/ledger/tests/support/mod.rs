@@ -4,8 +4,8 @@
 
 use althing_ledger::{BlockContext, BlockOutput, apply, execute_block, genesis_state, invariants, query};
 use althing_types::{
-    Address, Amount, Auth, BallotAnswer, Call, Cid, Event, Genesis, Hash, Input, Lane, LedgerError, ModelId, Order,
-    OrderId, Params, SignedTx, Verification,
+    Address, Amount, Auth, BallotAnswer, Call, Case, Cid, Event, Genesis, Hash, Input, Lane, LedgerError, ModelId,
+    Order, OrderId, Params, SignedTx, Verification,
     call::OrderSubmit,
     commitment::{ballot_hash, commitment_hash},
     genesis::{GenesisAccount, GenesisModel},
@@ -233,6 +233,14 @@ impl Net {
 
     pub fn get(&self, id: &OrderId) -> Order {
         query::order(&self.state, id).unwrap()
+    }
+
+    pub fn case(&self, id: &OrderId) -> Case {
+        query::case(&self.state, id).unwrap()
+    }
+
+    pub fn state_params(&self) -> Params {
+        query::params(&self.state)
     }
 
     pub fn free(&self, address: Address) -> Amount {
