@@ -31,6 +31,8 @@ pub const INPUT_BYTES_MAX: u64 = 16 << 20;
 const RETRY_MS: u64 = 1_000;
 /// The market is read again with the first block after so long, ms.
 const MARKET_AGE_MS_MAX: u64 = 10_000;
+/// Most orders that are looked at again because they did not pay yet.
+const LEFT_MAX: usize = 256;
 /// Most own results that are remembered.
 const RESULTS_MAX: usize = 4_096;
 
@@ -132,6 +134,8 @@ pub struct Provider {
     status: Mutex<ProviderStatus>,
     known: Mutex<Option<Known>>,
     book: Mutex<Book>,
+    /// Orders that did not pay when they were last looked at: they may, once they are older. (T-12)
+    left: Mutex<BTreeSet<OrderId>>,
     /// What the account had earned when this provider first asked.
     earned_before: Mutex<Option<Earned>>,
 }
@@ -194,6 +198,7 @@ impl Provider {
             status: Mutex::new(status),
             known: Mutex::default(),
             book: Mutex::default(),
+            left: Mutex::default(),
             earned_before: Mutex::default(),
             config,
         }
@@ -301,7 +306,10 @@ impl Provider {
                     None => return Ok(()),
                 },
                 done = tasks.select_next_some() => match done {
-                    Done::Market => reading_market = false,
+                    Done::Market => {
+                        reading_market = false;
+                        looks.extend(self.left.lock().iter().filter(|order| !busy.contains(order)));
+                    }
                     Done::Order(order) => {
                         busy.remove(&order);
                         if again.remove(&order) {
@@ -385,7 +393,10 @@ impl Provider {
         loop {
             let step = match self.look(id, &mut last).await {
                 Ok(step) => step,
-                Err(StepError::Client(ClientError::NotFound(_))) => return,
+                Err(StepError::Client(ClientError::NotFound(_))) => {
+                    self.left.lock().remove(&id);
+                    return;
+                }
                 // Somebody was faster or the window closed: the next event tells.
                 Err(StepError::Send(SendError::Ledger(error))) => {
                     tracing::debug!(provider = %self.config.account, order = %id.short(), %error, "refused");
@@ -405,6 +416,7 @@ impl Provider {
         if order.state.is_final() {
             self.journal.forget(&id);
             self.results.lock().remove(&id);
+            self.left.lock().remove(&id);
             return Ok(Step::Nothing);
         }
         let case = match self.client.case(id).await {
@@ -456,12 +468,17 @@ impl Provider {
 
     /// Asks the policy whether a run for what the order offers now pays. (T-12)
     fn worthwhile(&self, order: &Order, known: &Known, now_ms: u64) -> bool {
+        self.left.lock().remove(&order.id);
         let measure = self.book.lock().measure(&order.model);
         let facts = Facts { me: self.config.account, now_ms, params: &known.params, market: &known.market, measure };
         let Some(offer) = offer(order, &facts).filter(|_| self.compute.serves(&order.model)) else { return false };
         let appraisal = self.config.policy.appraise(&offer);
         let take = appraisal.take;
         self.decided(order, offer.task, now_ms, appraisal);
+        let mut left = self.left.lock();
+        if !take && left.len() < LEFT_MAX {
+            left.insert(order.id);
+        }
         take
     }
 

@@ -140,7 +140,7 @@ pub fn decide(order: &Order, case: Option<&Case>, situation: &Situation) -> Step
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use althing_types::{
         Agreement, Amount, BallotAnswer, Commitment, Hash, Input, ModelId, OrderId, RefundReason, Solution, Vote,
@@ -155,7 +155,7 @@ mod tests {
         althing_content::file_cid(text.as_bytes())
     }
 
-    fn order(state: OrderState) -> Order {
+    pub(crate) fn order(state: OrderState) -> Order {
         Order {
             id: OrderId([7; 32]),
             number: 1,
@@ -188,7 +188,7 @@ mod tests {
         }
     }
 
-    fn solution(provider: Address, output: &str) -> Solution {
+    pub(crate) fn solution(provider: Address, output: &str) -> Solution {
         Solution {
             provider,
             output: cid(output),
@@ -202,7 +202,7 @@ mod tests {
         }
     }
 
-    fn commitment(provider: Address) -> Commitment {
+    pub(crate) fn commitment(provider: Address) -> Commitment {
         Commitment { provider, hash: Hash::ZERO, height: 1, expires_ms: 30_000, index: 0 }
     }
 

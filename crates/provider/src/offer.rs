@@ -195,3 +195,213 @@ pub fn watches(order: &OrderId, me: &Address, share: Ppm) -> bool {
     let drawn = hash.iter().take(16).fold(0u128, |number, byte| (number << 8) | u128::from(*byte)) % ONE;
     drawn < u128::from(share.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        decide::tests::{commitment, order as order_in, solution},
+        policy::{Policy as _, ProfitPolicy},
+    };
+    use althing_types::{Agreement, ModelReward, Verification, object::Pool, profile};
+
+    const ME: Address = Address([1; 20]);
+    const OTHER: Address = Address([2; 20]);
+    const MILLI: u128 = Amount::TOKEN.0 / 1_000;
+
+    fn milli(count: u128) -> Amount {
+        Amount(count * MILLI)
+    }
+
+    fn params() -> Params {
+        profile::parse(profile::DEFAULT, true).unwrap().params
+    }
+
+    /// Four providers serve the model; a task earns 2 tokens, half of that for each hundred bytes.
+    fn market() -> Market {
+        let order = order_in(OrderState::Submitted);
+        let model = Model {
+            id: order.model,
+            owner: OTHER,
+            name: "model".into(),
+            package: order.package,
+            verification: Verification::Exact,
+            fee: Amount::ZERO,
+            payee: OTHER,
+            reward: Some(ModelReward { rate: 500_000, unit_bytes: 200 }),
+            supporters: 4,
+            supporters_stake: Amount::tokens(400),
+            runs: 0,
+            deposit: Amount::ZERO,
+        };
+        Market {
+            read_ms: 0,
+            account: Account { free: Amount::tokens(5), ..Account::default() },
+            provider: Provider { account: ME, bond: Amount::tokens(100), ..Provider::default() },
+            models: [(model.id, model)].into(),
+            emission: Some(Emission {
+                elapsed_ms: 1,
+                cap: Amount::tokens(1_000),
+                target: Amount::tokens(100),
+                supply: Amount::tokens(100),
+                multiplier: Amount::TOKEN,
+                reward: Amount::tokens(2),
+            }),
+        }
+    }
+
+    fn measure() -> Measure {
+        let mut measure = Measure::default();
+        measure.add(700, 100);
+        measure
+    }
+
+    fn open() -> Order {
+        order_in(OrderState::Submitted)
+    }
+
+    fn offered(order: &Order, params: &Params, market: &Market) -> Option<Offer> {
+        offer(order, &Facts { me: ME, now_ms: 10_000, params, market, measure: measure() })
+    }
+
+    #[test]
+    fn an_open_order_offers_its_fee_and_the_reward_of_the_curve() {
+        // T-5, T-6, T-12
+        let (params, market) = (params(), market());
+        let offer = offered(&open(), &params, &market).unwrap();
+        // One token less treasury 10 %, coordinators 2 %, one agreement 10 %.
+        assert_eq!(offer.fee, milli(780));
+        // 2 · 0.5 · 100/200 less treasury 10 %, liquidity 10 %.
+        assert_eq!(offer.reward, milli(400));
+        assert_eq!((offer.task, offer.places, offer.rivals, offer.committed), (Task::Solve, 1, 3, 0));
+        assert_eq!((offer.age_ms, offer.run_ms), (10_000, Some(700)));
+        assert_eq!((offer.stake, offer.slash), (Amount::tokens(100), params.slash));
+        assert!(offer.transactions > Amount::ZERO && offer.transactions < milli(1), "{}", offer.transactions);
+    }
+
+    #[test]
+    fn the_example_of_the_documentation_is_true() {
+        // T-12, docs/provider-policy.md
+        let order = Order { fee: milli(10), model_fee: milli(1), ..open() };
+        let mut market = market();
+        market.emission = None;
+        let mut measure = Measure::default();
+        measure.add(2_000, 100);
+        let profit = |cost_per_hour, age_ms| {
+            let now_ms = order.submitted_ms + age_ms;
+            let offer = offer(&order, &Facts { me: ME, now_ms, params: &params(), market: &market, measure }).unwrap();
+            let policy = ProfitPolicy { compute_cost_per_hour: milli(cost_per_hour), ..ProfitPolicy::default() };
+            let appraisal = policy.appraise(&offer);
+            assert_eq!((appraisal.fee.0, appraisal.transactions.0), (7_020_000_000_000_000, 53_000_000_000_000));
+            // In millionths of a token.
+            (appraisal.chance.0, appraisal.profit.div_euclid(1_000_000_000_000), appraisal.take)
+        };
+        assert_eq!(profit(1_800, 0), (250_000, 702, true));
+        assert_eq!(profit(1_800, 4_000), (400_000, 1_755, true));
+        assert_eq!(profit(1_800, 8_000), (571_428, 2_958, true));
+        assert_eq!(profit(3_600, 0), (250_000, -298, false));
+        assert_eq!(profit(3_600, 4_000), (400_000, 755, true));
+    }
+
+    #[test]
+    fn what_earns_no_reward_offers_none() {
+        // T-2, T-6, T-21
+        let cid = open().input_cid;
+        let with = |change: fn(&mut Params), order: Order| {
+            let mut params = params();
+            change(&mut params);
+            offered(&order, &params, &market()).unwrap().reward
+        };
+        let same: fn(&mut Params) = |_| {};
+        let free = Order { fee: Amount::ZERO, ..open() };
+        assert_eq!(with(same, Order { seed_by_client: true, ..open() }), Amount::ZERO, "a seed that the client chose");
+        assert_eq!(with(same, Order { input: Input::Content { cid, size: 9 }, ..open() }), Amount::ZERO, "content");
+        assert_eq!(with(same, free.clone()), Amount::ZERO, "no fee where one is needed");
+        assert_eq!(with(|params| params.reward_needs_fee = false, free), milli(400), "no fee where none is");
+        assert_eq!(with(|params| params.reward_metered = false, open()), milli(800), "not metered");
+        assert_eq!(with(|params| params.emission_ceiling = 1_000_000, open()), Amount::ZERO, "at the ceiling");
+        let mut market = market();
+        market.emission = None;
+        assert_eq!(offered(&open(), &params(), &market).unwrap().reward, Amount::ZERO, "a node that does not tell");
+        market = self::market();
+        market.models.get_mut(&open().model).unwrap().reward = None;
+        assert_eq!(offered(&open(), &params(), &market).unwrap().reward, Amount::ZERO, "a model without reward");
+    }
+
+    #[test]
+    fn delegators_have_their_part() {
+        // T-10
+        let mut market = market();
+        market.provider.delegated = Pool { amount: Amount::tokens(300), shares: Amount::tokens(300) };
+        market.provider.commission = Ppm(200_000);
+        let offer = offered(&open(), &params(), &market).unwrap();
+        // A quarter is the bond's; of the other three, a fifth is commission.
+        assert_eq!((offer.fee, offer.reward), (milli(312), milli(160)));
+        assert_eq!(offer.stake, Amount::tokens(400));
+    }
+
+    #[test]
+    fn an_agreement_offers_its_share_to_those_who_have_not_agreed() {
+        // V-1, T-12
+        let (params, market) = (params(), market());
+        let solved = Order {
+            solutions: vec![solution(OTHER, "right")],
+            agreements_wanted: 2,
+            ..order_in(OrderState::Solved { claim_at_ms: 20_000 })
+        };
+        let agreement = |provider| Agreement { provider, height: 1, weight: Amount::ZERO, reserved: Amount::ZERO };
+        let offer = offered(&solved, &params, &market).unwrap();
+        assert_eq!((offer.task, offer.fee, offer.reward), (Task::Agree, milli(100), Amount::ZERO));
+        assert_eq!((offer.places, offer.rivals, offer.age_ms), (2, 2, 9_999));
+        let one = Order { agreements: vec![agreement(Address([3; 20]))], ..solved.clone() };
+        let offer = offered(&one, &params, &market).unwrap();
+        assert_eq!((offer.places, offer.rivals), (1, 1));
+        let rows = [
+            ("none wanted", Order { agreements_wanted: 0, ..solved.clone() }),
+            ("enough", Order { agreements_wanted: 1, ..one.clone() }),
+            ("the own one", Order { agreements: vec![agreement(ME)], ..solved.clone() }),
+            ("with the own answer", Order { solutions: vec![solution(ME, "right")], ..solved.clone() }),
+        ];
+        for (what, order) in rows {
+            assert_eq!(offered(&order, &params, &market), None, "{what}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_taken_is_no_offer() {
+        // T-2, T-3, T-17
+        let (params, market) = (params(), market());
+        let rows = [
+            ("the own order", Order { client: ME, ..open() }),
+            ("no seed", Order { seed: None, ..open() }),
+            ("cancelled", Order { cancelled: true, ..open() }),
+            ("too late", Order { deadline_ms: 10_000, ..open() }),
+            ("promised already", Order { commitments: vec![commitment(ME)], ..open() }),
+            ("another's", Order { lane: Lane::Chosen { provider: OTHER }, ..open() }),
+            ("disputed", order_in(OrderState::Contested { claim_at_ms: 20_000 })),
+        ];
+        for (what, order) in rows {
+            assert_eq!(offered(&order, &params, &market), None, "{what}");
+        }
+        let expired = Commitment { expires_ms: 1, ..commitment(OTHER) };
+        let order = Order { commitments: vec![expired, commitment(OTHER)], ..open() };
+        assert_eq!(offered(&order, &params, &market).unwrap().committed, 1, "only open commitments count");
+    }
+
+    #[test]
+    fn each_provider_watches_its_own_share_of_orders() {
+        // T-11
+        let orders: Vec<OrderId> = (0..2_000u32).map(|n| OrderId(Hash::of(&[&n.to_be_bytes()]).0)).collect();
+        let watched = |me, share| orders.iter().filter(|order| watches(order, me, Ppm(share))).count();
+        assert_eq!((watched(&ME, 0), watched(&ME, 1_000_000)), (0, 2_000));
+        let quarter = watched(&ME, 250_000);
+        assert!((400..600).contains(&quarter), "{quarter}");
+        let both = |order: &&OrderId| watches(order, &ME, Ppm(250_000)) && watches(order, &OTHER, Ppm(250_000));
+        let both = orders.iter().filter(both).count();
+        assert!((60..190).contains(&both), "{both} of them by both: the shares are independent");
+        assert!(
+            orders.iter().all(|order| !watches(order, &ME, Ppm(250_000)) || watches(order, &ME, Ppm(500_000))),
+            "a larger share watches the same orders and more"
+        );
+    }
+}
