@@ -445,3 +445,25 @@ impl CoordinatorHome {
         Ok(Self { genesis, network, secret, settings, directory: directory.to_owned() })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// T-12
+    #[test]
+    fn providers_that_say_nothing_about_profit_take_what_pays_and_watch_everything() {
+        let account = Address([1; 20]);
+        let text = format!(
+            "account = \"{account}\"\nnode = \"http://127.0.0.1:7720\"\nlisten = \"127.0.0.1:7740\"\n\
+             models = [\"tiny-stories\"]\nearning_min = \"0.5\"\nruns_max = 2\n"
+        );
+        let settings: ProviderSettings = toml::from_str(&text).unwrap();
+        let earning_min = Amount(Amount::TOKEN.0 / 2);
+        assert_eq!(settings.profit(), ProfitPolicy { earning_min, ..ProfitPolicy::default() });
+        assert_eq!((settings.policy, settings.watch_share), (PolicyName::Profit, Ppm::ONE));
+        assert_eq!(settings.url(), "http://127.0.0.1:7740");
+        let again: ProviderSettings = toml::from_str(&toml::to_string_pretty(&settings).unwrap()).unwrap();
+        assert_eq!(again.profit(), settings.profit());
+    }
+}

@@ -435,7 +435,7 @@ impl Provider {
                 active_ms: status.active_ms,
                 serves: self.compute.serves(&order.model),
                 worthwhile: result.is_none() && self.worthwhile(&order, &known, status.time_ms),
-                watches: watches(&id, &self.config.account, self.config.watch_share),
+                watches: watches(&id, &self.config.account, &self.key.secret(), self.config.watch_share),
                 result: result.map(|result| result.output),
                 promised: self.journal.get(&id).is_some(),
                 delivering: self.delivering.lock().contains(&id),

@@ -188,10 +188,12 @@ fn base(order: &Order, facts: &Facts<'_>, task: Task, since_ms: u64) -> Offer {
     }
 }
 
-/// Whether an answer of others is re-run though nobody asked for it: a share of all orders that
-/// nobody but this provider can foresee to be without it, the same at every look. (T-11)
-pub fn watches(order: &OrderId, me: &Address, share: Ppm) -> bool {
-    let hash = Hash::of(&[b"althing-watch", &order.0, &me.0]).0;
+/// Whether an answer of others is re-run though nobody asked for it: the same at every look, another
+/// share of orders for each provider. (T-11)
+///
+/// The secret keeps liars from telling which orders nobody watches.
+pub fn watches(order: &OrderId, me: &Address, secret: &[u8; 32], share: Ppm) -> bool {
+    let hash = Hash::of(&[b"althing-watch", secret, &order.0, &me.0]).0;
     let drawn = hash.iter().take(16).fold(0u128, |number, byte| (number << 8) | u128::from(*byte)) % ONE;
     drawn < u128::from(share.0)
 }
@@ -392,15 +394,22 @@ mod tests {
     fn each_provider_watches_its_own_share_of_orders() {
         // T-11
         let orders: Vec<OrderId> = (0..2_000u32).map(|n| OrderId(Hash::of(&[&n.to_be_bytes()]).0)).collect();
-        let watched = |me, share| orders.iter().filter(|order| watches(order, me, Ppm(share))).count();
+        let watched = |me, share| orders.iter().filter(|order| watches(order, me, &[9; 32], Ppm(share))).count();
+        let secret = |byte| orders.iter().filter(|order| watches(order, &ME, &[byte; 32], Ppm(250_000))).collect();
+        let (mine, guessed): (Vec<_>, Vec<_>) = (secret(9), secret(8));
+        assert_ne!(mine, guessed, "which ones is nobody else's to know");
         assert_eq!((watched(&ME, 0), watched(&ME, 1_000_000)), (0, 2_000));
         let quarter = watched(&ME, 250_000);
         assert!((400..600).contains(&quarter), "{quarter}");
-        let both = |order: &&OrderId| watches(order, &ME, Ppm(250_000)) && watches(order, &OTHER, Ppm(250_000));
+        let both = |order: &&OrderId| {
+            watches(order, &ME, &[9; 32], Ppm(250_000)) && watches(order, &OTHER, &[9; 32], Ppm(250_000))
+        };
         let both = orders.iter().filter(both).count();
         assert!((60..190).contains(&both), "{both} of them by both: the shares are independent");
         assert!(
-            orders.iter().all(|order| !watches(order, &ME, Ppm(250_000)) || watches(order, &ME, Ppm(500_000))),
+            orders.iter().all(
+                |order| !watches(order, &ME, &[9; 32], Ppm(250_000)) || watches(order, &ME, &[9; 32], Ppm(500_000))
+            ),
             "a larger share watches the same orders and more"
         );
     }
