@@ -270,7 +270,7 @@ pub fn brief(units: i128) -> String {
 /// `12.5 %`.
 pub fn percent(part: Ppm) -> String {
     let tenths = part.0 / 1_000;
-    if tenths % 10 == 0 { format!("{} %", tenths / 10) } else { format!("{}.{} %", tenths / 10, tenths % 10) }
+    if tenths.is_multiple_of(10) { format!("{} %", tenths / 10) } else { format!("{}.{} %", tenths / 10, tenths % 10) }
 }
 
 /// Serde helper: signed base units as a decimal string, since JSON numbers lose digits.

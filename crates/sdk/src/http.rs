@@ -3,7 +3,10 @@
 use crate::{ClientError, EventStream, LedgerClient, OrderFilter};
 use althing_types::{
     Address, Case, Model, Order, OrderId, Params, Provider, SessionKey, SessionPublicKey, SignedTx, TxId,
-    api::{AccountView, BlockEvents, BlockView, Emission, ErrorBody, Included, OrderProof, Status, Submit, Submitted, Supply},
+    api::{
+        AccountView, BlockEvents, BlockView, Emission, ErrorBody, Included, OrderProof, Status, Submit, Submitted,
+        Supply,
+    },
     encode,
 };
 use async_trait::async_trait;
