@@ -28,7 +28,7 @@ pub enum Command {
     Init(InitArgs),
     /// Run a coordinator, or ask one.
     Node(NodeArgs),
-    /// Run a provider: serves models and is paid for it.
+    /// Run a provider, which serves models and is paid for it, or ask one.
     Provider(ProviderArgs),
     /// Run a gateway: an OpenAI-compatible API.
     Gateway(GatewayArgs),
@@ -169,10 +169,26 @@ pub enum NodeCommand {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct ProviderArgs {
+    #[command(subcommand)]
+    pub command: Option<ProviderCommand>,
     /// The provider's home: a directory that `althing init` made.
-    #[arg(long, value_name = "DIR")]
-    pub home: PathBuf,
+    #[arg(long, value_name = "DIR", required = true)]
+    pub home: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ProviderCommand {
+    /// What a provider did and earned, and why it took its work or left it.
+    Status {
+        /// Base URL where the provider is reached.
+        #[arg(long, required_unless_present = "home")]
+        url: Option<String>,
+        /// The provider's home, whose settings say where it is reached.
+        #[arg(long, value_name = "DIR", conflicts_with = "url")]
+        home: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -4,8 +4,8 @@ use crate::{
     bench, bench_calls,
     cli::{
         AccountCommand, AskArgs, BenchCommand, Cli, Command, DisputeCommand, GatewayArgs, InitArgs, KeyCommand,
-        ModelCommand, NodeArgs, NodeCommand, NodeUrl, OrderCommand, ProviderArgs, TransferArgs, VerifyArgs, VoteAnswer,
-        Wallet,
+        ModelCommand, NodeArgs, NodeCommand, NodeUrl, OrderCommand, ProviderArgs, ProviderCommand, TransferArgs,
+        VerifyArgs, VoteAnswer, Wallet,
     },
     dev, economics,
     home::{CoordinatorHome, Home, Plan},
@@ -16,6 +16,7 @@ use crate::{
 use althing_content::{BlobStore, Profile, put_tree};
 use althing_gateway::{ApiKey, ApiKeys, Level};
 use althing_node::receipt;
+use althing_provider::{ProviderStatus, policy};
 use althing_runtime::{ChatInput, Package};
 use althing_sdk::{
     Ballot, Clock as _, LedgerClient, OrderFilter, Sender, SessionKeyPair, Signer as _, SystemClock, WalletSigner,
@@ -148,17 +149,91 @@ async fn wait_for_node(base: &str) -> Result<Arc<dyn LedgerClient>> {
 }
 
 async fn provider(args: ProviderArgs, json: bool) -> Result<()> {
-    let settings = roles::provider_settings(&args.home)?;
+    if let Some(ProviderCommand::Status { url, home }) = args.command {
+        return provider_status(url, home.as_deref(), json).await;
+    }
+    let home = args.home.context("--home says which provider to run")?;
+    let settings = roles::provider_settings(&home)?;
     let client = wait_for_node(&settings.node).await?;
     let listener = bind(settings.listen).await?;
     let models = settings.models.join(", ");
-    let running = roles::start_provider(&args.home, settings, client, listener, None).await?;
+    let running = roles::start_provider(&home, settings, client, listener, None).await?;
     if json {
         output::json(&running.provider.status())?;
     }
     eprintln!("provider {} serves {models} at http://{}", running.provider.status().account, running.endpoint);
     roles::until_signal().await;
     Ok(())
+}
+
+/// Asks a provider what it did. (T-12, E-4)
+async fn provider_status(url: Option<String>, home: Option<&Path>, json: bool) -> Result<()> {
+    let url = match (url, home) {
+        (Some(url), _) => url,
+        (None, Some(home)) => roles::provider_settings(home)?.url(),
+        (None, None) => bail!("--url or --home says which provider to ask"),
+    };
+    let status: ProviderStatus = async {
+        let client = reqwest::Client::builder().timeout(Duration::from_secs(20)).build()?;
+        client.get(format!("{}/v1/status", url.trim_end_matches('/'))).send().await?.error_for_status()?.json().await
+    }
+    .await
+    .with_context(|| format!("no provider answers at {url}"))?;
+    if json {
+        return output::json(&status);
+    }
+    print_provider(&status);
+    Ok(())
+}
+
+/// A provider's status for people: earnings by source, models, decisions with their reasons.
+fn print_provider(status: &ProviderStatus) {
+    println!("provider  {}", status.account);
+    println!("height    {}", status.height);
+    let ProviderStatus { runs, reveals, deliveries, agreements, contests, votes, .. } = status;
+    println!(
+        "did       {runs} runs, {reveals} reveals, {deliveries} deliveries, {agreements} agreements, \
+         {contests} contests, {votes} votes"
+    );
+    if let Some(error) = &status.last_error {
+        println!("trouble   {error}");
+    }
+    let (ever, now) = (&status.earned, &status.earned_since_start);
+    let row = |source: &str, ever: Amount, now: Amount| vec![source.into(), ever.to_string(), now.to_string()];
+    println!();
+    table(
+        &["EARNED FROM, ALTH", "SINCE GENESIS", "SINCE ITS START"],
+        &[
+            row("fees", ever.fees, now.fees),
+            row("minted rewards", ever.rewards, now.rewards),
+            row("slashed bonds", ever.slashes, now.slashes),
+        ],
+    );
+    let or_unknown = |number: Option<u64>| number.map_or("?".into(), |number| number.to_string());
+    let models = status.by_model.iter().map(|model| {
+        vec![
+            model.name.clone(),
+            model.runs.to_string(),
+            or_unknown(model.run_ms),
+            or_unknown(model.output_bytes),
+            model.supporters.to_string(),
+            policy::brief(model.reward.0.try_into().unwrap_or(i128::MAX)),
+        ]
+    });
+    println!();
+    table(&["MODEL", "RUNS", "RUN MS", "OUTPUT BYTES", "SUPPORTERS", "REWARD NOW"], &models.collect::<Vec<_>>());
+    let decisions = status.decisions.iter().map(|decision| {
+        let appraisal = &decision.appraisal;
+        vec![
+            decision.order.short(),
+            decision.task.name().into(),
+            policy::percent(appraisal.chance),
+            policy::brief(appraisal.profit),
+            appraisal.reason.clone(),
+        ]
+    });
+    println!();
+    table(&["ORDER", "TASK", "CHANCE", "PROFIT", "DECISION"], &decisions.collect::<Vec<_>>());
 }
 
 async fn gateway(args: GatewayArgs, json: bool) -> Result<()> {

@@ -14,10 +14,10 @@
 use crate::shipped;
 use althing_chain::{CoordinatorSecret, NetworkPublic, deal};
 use althing_gateway::{ApiKey, ApiKeys, GatewayConfig};
-use althing_provider::Behaviour;
+use althing_provider::{Behaviour, PolicyName, ProfitPolicy};
 use althing_sdk::{SessionKeyPair, Signer as _, WalletSigner, keys::write_secret_line};
 use althing_types::{
-    Address, Amount, Genesis, Hash, SessionPublicKey, Verification,
+    Address, Amount, Genesis, Hash, Ppm, SessionPublicKey, Verification,
     amount::{from_tokens, to_tokens},
     call::Scope,
     genesis::{GenesisAccount, GenesisModel, GenesisSessionKey},
@@ -81,9 +81,22 @@ pub struct ProviderSettings {
     pub endpoint: Option<String>,
     /// Names of the models that it serves.
     pub models: Vec<String>,
-    /// Least earning from an order for which it runs, in tokens.
+    /// Which work it takes: `profit`, or `volunteer` for all that there is. (T-12)
+    #[serde(default)]
+    pub policy: PolicyName,
+    /// Least own earning from an order for which it runs, in tokens.
     #[serde(default, deserialize_with = "from_tokens", serialize_with = "to_tokens")]
     pub earning_min: Amount,
+    /// What an hour in which a model runs costs, in tokens.
+    #[serde(default, deserialize_with = "from_tokens", serialize_with = "to_tokens")]
+    pub compute_cost_per_hour: Amount,
+    /// How likely an own answer is wrong all the same, parts per million.
+    #[serde(default)]
+    pub error_ppm: Ppm,
+    /// Share of others' answers that it re-runs even if no agreement is wanted or pays, parts per
+    /// million. (T-11)
+    #[serde(default = "all")]
+    pub watch_share: Ppm,
     /// Base URLs that may have packages and inputs.
     #[serde(default)]
     pub content_sources: Vec<String>,
@@ -96,6 +109,26 @@ pub struct ProviderSettings {
 
 fn one() -> usize {
     1
+}
+
+fn all() -> Ppm {
+    Ppm::ONE
+}
+
+impl ProviderSettings {
+    /// The numbers of its policy. (T-12)
+    pub fn profit(&self) -> ProfitPolicy {
+        ProfitPolicy {
+            earning_min: self.earning_min,
+            compute_cost_per_hour: self.compute_cost_per_hour,
+            error_ppm: self.error_ppm,
+        }
+    }
+
+    /// Where it can be reached from this machine or, if it says so, from others.
+    pub fn url(&self) -> String {
+        self.endpoint.clone().unwrap_or_else(|| format!("http://{}", self.listen))
+    }
 }
 
 /// `gateway.toml`.
@@ -246,7 +279,11 @@ impl Home {
                 listen: port(40 + index)?,
                 endpoint: None,
                 models: vec!["tiny-stories".into()],
+                policy: PolicyName::default(),
                 earning_min: Amount::ZERO,
+                compute_cost_per_hour: Amount::ZERO,
+                error_ppm: Ppm::default(),
+                watch_share: Ppm::ONE,
                 content_sources: Vec::new(),
                 runs_max: 1,
                 behaviour: Behaviour::Honest,
@@ -406,5 +443,27 @@ impl CoordinatorHome {
             CoordinatorSecret::from_hex(text.trim()).with_context(|| format!("{} holds no key", path.display()))?;
         let settings = read_toml(&directory.join("node.toml"))?;
         Ok(Self { genesis, network, secret, settings, directory: directory.to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// T-12
+    #[test]
+    fn providers_that_say_nothing_about_profit_take_what_pays_and_watch_everything() {
+        let account = Address([1; 20]);
+        let text = format!(
+            "account = \"{account}\"\nnode = \"http://127.0.0.1:7720\"\nlisten = \"127.0.0.1:7740\"\n\
+             models = [\"tiny-stories\"]\nearning_min = \"0.5\"\nruns_max = 2\n"
+        );
+        let settings: ProviderSettings = toml::from_str(&text).unwrap();
+        let earning_min = Amount(Amount::TOKEN.0 / 2);
+        assert_eq!(settings.profit(), ProfitPolicy { earning_min, ..ProfitPolicy::default() });
+        assert_eq!((settings.policy, settings.watch_share), (PolicyName::Profit, Ppm::ONE));
+        assert_eq!(settings.url(), "http://127.0.0.1:7740");
+        let again: ProviderSettings = toml::from_str(&toml::to_string_pretty(&settings).unwrap()).unwrap();
+        assert_eq!(again.profit(), settings.profit());
     }
 }

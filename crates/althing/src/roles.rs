@@ -195,6 +195,7 @@ pub async fn start_provider(
     let key = SessionKeyPair::read(&directory.join("session.key"))?;
     let chain = client.status().await?.chain;
     let address = listener.local_addr()?;
+    let policy = settings.policy.policy(settings.profit());
     let endpoint = match settings.behaviour {
         // Liars take no chosen orders: those would simply fail.
         althing_provider::Behaviour::Liar => String::new(),
@@ -205,17 +206,19 @@ pub async fn start_provider(
         models: engines.keys().copied().collect(),
         endpoint,
         behaviour: settings.behaviour,
-        earning_min: settings.earning_min,
+        policy,
+        watch_share: settings.watch_share,
         content_sources: settings.content_sources,
         salt_seed: rand::random(),
     };
+    let clock = Arc::new(SystemClock);
     let parts = althing_provider::Parts {
         client,
-        clock: Arc::new(SystemClock),
+        clock: clock.clone(),
         key,
         content: Arc::new(StoreContent(store.clone())),
         content_private: Arc::new(StoreContent(store_private)),
-        compute: Arc::new(ThreadCompute::new(engines, settings.runs_max)),
+        compute: Arc::new(ThreadCompute::new(engines, settings.runs_max, clock)),
         journal: Arc::new(FileJournal::open(directory.join("journal"))?),
     };
     let provider = Arc::new(Provider::new(config, chain, parts));

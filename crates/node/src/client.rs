@@ -9,7 +9,7 @@ use althing_sdk::{ClientError, EventStream, LedgerClient, OrderFilter};
 use althing_types::{
     Address, Case, ChainId, Event, Genesis, Hash, Model, Order, OrderId, Params, Provider, SessionKey,
     SessionPublicKey, SignedTx, TxId, TxReceipt,
-    api::{AccountView, BlockEvents, BlockView, Included, OrderProof, Status, Submitted, Supply},
+    api::{AccountView, BlockEvents, BlockView, Emission, Included, OrderProof, Status, Submitted, Supply},
     decode, encode,
 };
 use async_trait::async_trait;
@@ -207,6 +207,10 @@ impl LedgerClient for NodeClient {
 
     async fn supply(&self) -> Result<Supply, ClientError> {
         self.read(|state| query::supply(state))
+    }
+
+    async fn emission(&self) -> Result<Emission, ClientError> {
+        self.read(|state| query::emission(state))
     }
 
     async fn block(&self, height: u64) -> Result<BlockView, ClientError> {

@@ -84,6 +84,7 @@ pub fn router(client: Arc<dyn LedgerClient>) -> Router {
         .route("/v1/status", get(|State(c): Client| async move { answer(c.status().await) }))
         .route("/v1/params", get(|State(c): Client| async move { answer(c.params().await) }))
         .route("/v1/supply", get(|State(c): Client| async move { answer(c.supply().await) }))
+        .route("/v1/emission", get(|State(c): Client| async move { answer(c.emission().await) }))
         .route("/v1/models", get(|State(c): Client| async move { answer(c.models().await) }))
         .route(
             "/v1/models/{*id}",

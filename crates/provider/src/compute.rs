@@ -1,6 +1,7 @@
 //! Runs of models: where the core hands its work.
 
 use althing_runtime::Engine;
+use althing_sdk::Clock;
 use althing_types::ModelId;
 use async_trait::async_trait;
 use std::{collections::BTreeMap, sync::Arc};
@@ -20,6 +21,14 @@ pub enum ComputeError {
     Lost,
 }
 
+/// What a run gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ran {
+    pub output: Vec<u8>,
+    /// How long the model ran, without the wait for its turn, ms.
+    pub run_ms: u64,
+}
+
 /// Something that runs models.
 #[async_trait]
 pub trait Compute: Send + Sync + 'static {
@@ -32,7 +41,7 @@ pub trait Compute: Send + Sync + 'static {
         input: Vec<u8>,
         seed: u64,
         pieces: Option<mpsc::UnboundedSender<String>>,
-    ) -> Result<Vec<u8>, ComputeError>;
+    ) -> Result<Ran, ComputeError>;
 }
 
 fn run_now(
@@ -55,12 +64,13 @@ fn run_now(
 pub struct ThreadCompute {
     engines: Engines,
     slots: Arc<Semaphore>,
+    clock: Arc<dyn Clock>,
 }
 
 impl ThreadCompute {
     /// At most `runs_max` runs at a time.
-    pub fn new(engines: Engines, runs_max: usize) -> Self {
-        Self { engines, slots: Arc::new(Semaphore::new(runs_max.max(1))) }
+    pub fn new(engines: Engines, runs_max: usize, clock: Arc<dyn Clock>) -> Self {
+        Self { engines, slots: Arc::new(Semaphore::new(runs_max.max(1))), clock }
     }
 }
 
@@ -76,12 +86,16 @@ impl Compute for ThreadCompute {
         input: Vec<u8>,
         seed: u64,
         pieces: Option<mpsc::UnboundedSender<String>>,
-    ) -> Result<Vec<u8>, ComputeError> {
+    ) -> Result<Ran, ComputeError> {
         let engine = self.engines.get(&model).ok_or(ComputeError::NotServed(model))?.clone();
         let slot = self.slots.clone().acquire_owned().await.map_err(|_| ComputeError::Lost)?;
         let (done, result) = oneshot::channel();
+        let clock = self.clock.clone();
         let work = move || {
-            let _ = done.send(run_now(&*engine, &input, seed, pieces.as_ref()));
+            let started_ms = clock.now_ms();
+            let output = run_now(&*engine, &input, seed, pieces.as_ref());
+            let run_ms = clock.now_ms().saturating_sub(started_ms);
+            let _ = done.send(output.map(|output| Ran { output, run_ms }));
             drop(slot);
         };
         std::thread::Builder::new().name("althing-run".into()).spawn(work).map_err(|_| ComputeError::Lost)?;
@@ -90,7 +104,7 @@ impl Compute for ThreadCompute {
     }
 }
 
-/// Runs at once where it is called, for simulations.
+/// Runs at once where it is called, for simulations: no simulated time passes.
 pub struct InlineCompute(pub Engines);
 
 #[async_trait]
@@ -105,8 +119,9 @@ impl Compute for InlineCompute {
         input: Vec<u8>,
         seed: u64,
         pieces: Option<mpsc::UnboundedSender<String>>,
-    ) -> Result<Vec<u8>, ComputeError> {
+    ) -> Result<Ran, ComputeError> {
         let engine = self.0.get(&model).ok_or(ComputeError::NotServed(model))?;
-        run_now(&**engine, &input, seed, pieces.as_ref())
+        let output = run_now(&**engine, &input, seed, pieces.as_ref())?;
+        Ok(Ran { output, run_ms: 0 })
     }
 }

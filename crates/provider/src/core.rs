@@ -1,18 +1,21 @@
 //! Carries out what [`crate::decide`] says, for many orders at a time, on one task.
 
 use crate::{
-    compute::Compute,
+    book::{Book, Decision, ModelStatus, earned_since},
+    compute::{Compute, ComputeError, Ran},
     decide::{Situation, Step, decide},
     journal::{Journal, Promise},
+    offer::{Facts, Market, offer, own_part, run_reward, transaction_cost, watches},
+    policy::{Appraisal, Policy, Task},
 };
 use althing_sdk::{
     Ballot, ClientError, Clock, Content, LedgerClient, OrderFilter, SendError, Sender, SessionKeyPair, SessionSigner,
 };
 use althing_types::{
-    Address, Amount, BallotAnswer, Call, ChainId, Cid, Hash, Input, ModelId, Order, OrderId, Params,
-    commitment::commitment_hash,
+    Address, BallotAnswer, Call, ChainId, Cid, Event, Hash, Input, ModelId, Order, OrderId, Params, Ppm,
+    api::BlockEvents, commitment::commitment_hash, object::Earned,
 };
-use futures::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use parking_lot::Mutex;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use serde::{Deserialize, Serialize};
@@ -20,11 +23,16 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
+use tokio::sync::mpsc;
 
 /// Largest input that is fetched, bytes.
 pub const INPUT_BYTES_MAX: u64 = 16 << 20;
 /// Pause before the ledger is asked again after it was out of reach, ms.
 const RETRY_MS: u64 = 1_000;
+/// The market is read again with the first block after so long, ms.
+const MARKET_AGE_MS_MAX: u64 = 10_000;
+/// Most orders that are looked at again because they did not pay yet.
+const LEFT_MAX: usize = 256;
 /// Most own results that are remembered.
 const RESULTS_MAX: usize = 4_096;
 
@@ -49,8 +57,10 @@ pub struct ProviderConfig {
     /// Base URL where clients and other providers reach it; empty for none.
     pub endpoint: String,
     pub behaviour: Behaviour,
-    /// Least earning from an order for which it runs.
-    pub earning_min: Amount,
+    /// Decides which work pays. (T-12)
+    pub policy: Arc<dyn Policy>,
+    /// Share of others' answers that are re-run even if no agreement is wanted or pays. (T-11)
+    pub watch_share: Ppm,
     /// Base URLs that may have inputs which are not inside their orders.
     pub content_sources: Vec<String>,
     /// Seeds the salts of promises: must be unpredictable outside of simulations.
@@ -72,6 +82,13 @@ pub struct ProviderStatus {
     pub agreements: u64,
     pub contests: u64,
     pub votes: u64,
+    /// Earned since genesis and since this provider started, by source, as the ledger has it. (E-4)
+    pub earned: Earned,
+    pub earned_since_start: Earned,
+    /// The models that it serves: how long they run here, what they earn.
+    pub by_model: Vec<ModelStatus>,
+    /// The newest decisions, newest first. (T-12)
+    pub decisions: Vec<Decision>,
     /// The newest trouble, for people.
     pub last_error: Option<String>,
 }
@@ -81,6 +98,19 @@ pub struct ProviderStatus {
 pub(crate) struct RunResult {
     pub output: Cid,
     pub output_size: u64,
+}
+
+/// What was last read from the ledger and holds for all orders.
+#[derive(Clone)]
+struct Known {
+    params: Arc<Params>,
+    market: Arc<Market>,
+}
+
+/// What a task of [`Provider::follow`] was about.
+enum Done {
+    Order(OrderId),
+    Market,
 }
 
 /// A provider. Share it among its tasks: [`Provider::run`] and any number of deliveries.
@@ -102,6 +132,12 @@ pub struct Provider {
     /// Orders whose clients are being delivered to; see [`crate::deliver`].
     pub(crate) delivering: Arc<Mutex<BTreeSet<OrderId>>>,
     status: Mutex<ProviderStatus>,
+    known: Mutex<Option<Known>>,
+    book: Mutex<Book>,
+    /// Orders that did not pay when they were last looked at: they may, once they are older. (T-12)
+    left: Mutex<BTreeSet<OrderId>>,
+    /// What the account had earned when this provider first asked.
+    earned_before: Mutex<Option<Earned>>,
 }
 
 /// What a provider works with.
@@ -130,6 +166,11 @@ enum StepError {
     Journal(#[from] crate::JournalError),
 }
 
+/// Steps that say an answer is wrong, or which of two is right.
+fn is_dispute(step: Step) -> bool {
+    matches!(step, Step::Contest | Step::Vote { .. } | Step::VoteCommit | Step::VoteOpen)
+}
+
 impl Provider {
     /// A provider on `chain`.
     pub fn new(config: ProviderConfig, chain: ChainId, parts: Parts) -> Self {
@@ -155,13 +196,53 @@ impl Provider {
             results: Mutex::default(),
             delivering: Arc::default(),
             status: Mutex::new(status),
+            known: Mutex::default(),
+            book: Mutex::default(),
+            left: Mutex::default(),
+            earned_before: Mutex::default(),
             config,
         }
     }
 
-    /// What it did so far.
+    /// What it did so far; what it earned is as of its last look at the ledger.
     pub fn status(&self) -> ProviderStatus {
-        self.status.lock().clone()
+        let mut status = self.status.lock().clone();
+        if let Some(Known { params, market }) = self.known.lock().clone() {
+            self.show_earned(&mut status, market.account.earned);
+            status.by_model = market.models.keys().filter_map(|id| self.show_model(id, &params, &market)).collect();
+        }
+        status.decisions = self.book.lock().decisions();
+        status
+    }
+
+    /// The status with what it earned by now. (E-4)
+    pub async fn report(&self) -> ProviderStatus {
+        let mut status = self.status();
+        // Out of reach: what was known last is still an answer.
+        if let Ok(view) = self.client.account(self.config.account).await {
+            self.show_earned(&mut status, view.account.earned);
+        }
+        status
+    }
+
+    fn show_earned(&self, status: &mut ProviderStatus, earned: Earned) {
+        status.earned = earned;
+        status.earned_since_start = earned_since(earned, self.earned_before.lock().unwrap_or(earned));
+    }
+
+    fn show_model(&self, id: &ModelId, params: &Params, market: &Market) -> Option<ModelStatus> {
+        let (model, measure) = (market.models.get(id)?, self.book.lock().measure(id));
+        let reward = |emission| run_reward(model, params, emission, measure.output_bytes());
+        let reward = market.emission.as_ref().map(reward).unwrap_or_default();
+        Some(ModelStatus {
+            model: *id,
+            name: model.name.clone(),
+            runs: measure.runs,
+            run_ms: measure.run_ms(),
+            output_bytes: measure.output_bytes(),
+            supporters: model.supporters,
+            reward: own_part(reward, &market.provider, self.clock.now_ms()),
+        })
     }
 
     pub(crate) fn count(&self, change: impl FnOnce(&mut ProviderStatus)) {
@@ -187,19 +268,22 @@ impl Provider {
     /// Announces itself, catches up and follows blocks until the connection ends.
     async fn follow(&self) -> Result<(), SendError> {
         self.announce().await?;
-        let params = self.client.params().await?;
         let height = self.client.status().await?.height;
         let mut blocks = self.client.events(height + 1).await?.fuse();
+        // After the first block that will be seen is fixed: no change of parameters is missed.
+        let (params, market) = (self.client.params().await?, self.read_market().await?);
+        *self.known.lock() = Some(Known { params: Arc::new(params), market: Arc::new(market) });
         let mut busy = BTreeSet::new();
         let mut again = BTreeSet::new();
-        let mut tasks = FuturesUnordered::new();
+        let mut reading_market = false;
+        let mut tasks: FuturesUnordered<BoxFuture<'_, Done>> = FuturesUnordered::new();
         let mut looks: Vec<OrderId> =
             self.client.orders(OrderFilter::Open).await?.iter().map(|order| order.id).collect();
         loop {
             for order in looks.drain(..) {
                 // One look at an order at a time; whatever happens during it gives another.
                 if busy.insert(order) {
-                    tasks.push(self.attend(order, &params).map(move |()| order).boxed());
+                    tasks.push(self.attend(order).map(move |()| Done::Order(order)).boxed());
                 } else {
                     again.insert(order);
                 }
@@ -210,20 +294,78 @@ impl Provider {
                     Some(block) => {
                         let block = block?;
                         self.count(|status| status.height = block.height);
-                        let mut orders: Vec<_> = block.events.iter().filter_map(althing_types::Event::order).collect();
+                        self.keep_params(&block).await?;
+                        if !reading_market && self.market_is_old() {
+                            reading_market = true;
+                            tasks.push(self.refresh_market().map(|()| Done::Market).boxed());
+                        }
+                        let mut orders: Vec<_> = block.events.iter().filter_map(Event::order).collect();
                         orders.dedup();
                         looks.extend(orders);
                     }
                     None => return Ok(()),
                 },
-                order = tasks.select_next_some() => {
-                    busy.remove(&order);
-                    if again.remove(&order) {
-                        looks.push(order);
+                done = tasks.select_next_some() => match done {
+                    Done::Market => {
+                        reading_market = false;
+                        looks.extend(self.left.lock().iter().filter(|order| !busy.contains(order)));
+                    }
+                    Done::Order(order) => {
+                        busy.remove(&order);
+                        if again.remove(&order) {
+                            looks.push(order);
+                        }
                     }
                 }
             }
         }
+    }
+
+    /// Reads the parameters again if a vote changed them in `block`. (G-1)
+    async fn keep_params(&self, block: &BlockEvents) -> Result<(), ClientError> {
+        if block.events.iter().any(|event| matches!(event, Event::ParamsSet { .. })) {
+            let params = Arc::new(self.client.params().await?);
+            if let Some(known) = self.known.lock().as_mut() {
+                known.params = params;
+            }
+        }
+        Ok(())
+    }
+
+    fn market_is_old(&self) -> bool {
+        let read_ms = self.known.lock().as_ref().map_or(0, |known| known.market.read_ms);
+        self.clock.now_ms().saturating_sub(read_ms) >= MARKET_AGE_MS_MAX
+    }
+
+    /// Reads the market again; until the ledger is in reach the old one stays.
+    async fn refresh_market(&self) {
+        match self.read_market().await {
+            Ok(market) => {
+                if let Some(known) = self.known.lock().as_mut() {
+                    known.market = Arc::new(market);
+                }
+            }
+            Err(error) => self.trouble(&error),
+        }
+    }
+
+    /// Asks the ledger what appraisals depend on beside orders and parameters. (T-12)
+    async fn read_market(&self) -> Result<Market, ClientError> {
+        let read_ms = self.clock.now_ms();
+        let account = self.client.account(self.config.account).await?.account;
+        self.earned_before.lock().get_or_insert(account.earned);
+        let provider = self.client.provider(self.config.account).await?;
+        let mut models = BTreeMap::new();
+        for id in &self.config.models {
+            models.insert(*id, self.client.model(&id.to_string()).await?);
+        }
+        let emission = match self.client.emission().await {
+            Ok(emission) => Some(emission),
+            // A node that does not tell: fees alone decide.
+            Err(ClientError::NotFound(_)) => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Market { read_ms, account, provider, models, emission })
     }
 
     /// Tells the ledger which models it serves, and where, if the ledger does not know. (T-13)
@@ -246,12 +388,15 @@ impl Provider {
     }
 
     /// Looks at an order and does what is to be done, until nothing is.
-    async fn attend(&self, id: OrderId, params: &Params) {
+    async fn attend(&self, id: OrderId) {
         let mut last = None;
         loop {
-            let step = match self.look(id, params, &mut last).await {
+            let step = match self.look(id, &mut last).await {
                 Ok(step) => step,
-                Err(StepError::Client(ClientError::NotFound(_))) => return,
+                Err(StepError::Client(ClientError::NotFound(_))) => {
+                    self.left.lock().remove(&id);
+                    return;
+                }
                 // Somebody was faster or the window closed: the next event tells.
                 Err(StepError::Send(SendError::Ledger(error))) => {
                     tracing::debug!(provider = %self.config.account, order = %id.short(), %error, "refused");
@@ -265,11 +410,13 @@ impl Provider {
         }
     }
 
-    async fn look(&self, id: OrderId, params: &Params, last: &mut Option<Step>) -> Result<Step, StepError> {
+    async fn look(&self, id: OrderId, last: &mut Option<Step>) -> Result<Step, StepError> {
+        let Some(known) = self.known.lock().clone() else { return Ok(Step::Nothing) };
         let order = self.client.order(id).await?;
         if order.state.is_final() {
             self.journal.forget(&id);
             self.results.lock().remove(&id);
+            self.left.lock().remove(&id);
             return Ok(Step::Nothing);
         }
         let case = match self.client.case(id).await {
@@ -286,9 +433,9 @@ impl Provider {
                 me: self.config.account,
                 now_ms: status.time_ms,
                 active_ms: status.active_ms,
-                params,
                 serves: self.compute.serves(&order.model),
-                earning_min: self.config.earning_min,
+                worthwhile: result.is_none() && self.worthwhile(&order, &known, status.time_ms),
+                watches: watches(&id, &self.config.account, &self.key.secret(), self.config.watch_share),
                 result: result.map(|result| result.output),
                 promised: self.journal.get(&id).is_some(),
                 delivering: self.delivering.lock().contains(&id),
@@ -305,8 +452,60 @@ impl Provider {
             return Ok(Step::Nothing);
         }
         let round = case.and_then(|case| case.jury).map_or(0, |jury| jury.round);
-        self.take(&order, step, result, params, round).await?;
+        if !is_dispute(step) {
+            self.take(&order, step, result, &known.params, round).await?;
+        } else if self.can_pay(&order, step, &known.params, status.time_ms).await? {
+            let taken = self.take(&order, step, result, &known.params, round).await;
+            if let Err(StepError::Send(SendError::Ledger(error))) = &taken {
+                self.skip_dispute(&order, status.time_ms, format!("left: the ledger refused it: {error}"));
+            }
+            taken?;
+        } else {
+            return Ok(Step::Nothing);
+        }
         Ok(step)
+    }
+
+    /// Asks the policy whether a run for what the order offers now pays. (T-12)
+    fn worthwhile(&self, order: &Order, known: &Known, now_ms: u64) -> bool {
+        self.left.lock().remove(&order.id);
+        let measure = self.book.lock().measure(&order.model);
+        let facts = Facts { me: self.config.account, now_ms, params: &known.params, market: &known.market, measure };
+        let Some(offer) = offer(order, &facts).filter(|_| self.compute.serves(&order.model)) else { return false };
+        let appraisal = self.config.policy.appraise(&offer);
+        let take = appraisal.take;
+        self.decided(order, offer.task, now_ms, appraisal);
+        let mut left = self.left.lock();
+        if !take && left.len() < LEFT_MAX {
+            left.insert(order.id);
+        }
+        take
+    }
+
+    /// Whether a dispute's transaction can be paid for: disputes need no profit, but they need that. (T-7, L-1)
+    async fn can_pay(&self, order: &Order, step: Step, params: &Params, now_ms: u64) -> Result<bool, ClientError> {
+        let call = match step {
+            Step::Contest => Call::Contest { order: order.id, ballot: Some(Hash::ZERO) },
+            // All votes cost alike.
+            _ => Call::VoteCommit { order: order.id, ballot: Hash::ZERO },
+        };
+        let cost = transaction_cost(params, &call);
+        let free = self.client.account(self.config.account).await?.account.free;
+        if free < cost {
+            self.skip_dispute(order, now_ms, format!("left: {free} ALTH are free, and its transaction costs {cost}"));
+        }
+        Ok(free >= cost)
+    }
+
+    fn skip_dispute(&self, order: &Order, now_ms: u64, reason: String) {
+        self.decided(order, Task::Dispute, now_ms, Appraisal { reason, ..Appraisal::default() });
+    }
+
+    fn decided(&self, order: &Order, task: Task, time_ms: u64, appraisal: Appraisal) {
+        tracing::debug!(
+            provider = %self.config.account, order = %order.id.short(), task = task.name(), "{}", appraisal.reason
+        );
+        self.book.lock().decided(Decision { order: order.id, model: order.model, task, time_ms, appraisal });
     }
 
     async fn take(
@@ -413,9 +612,22 @@ impl Provider {
             Input::Content { .. } => return Ok(()),
         };
         let Some(seed) = order.seed else { return Ok(()) };
-        let output = self.compute.run(order.model, input, seed, None).await?;
+        let output = self.run_model(order.model, input, seed, None).await?;
         self.keep(order.id, content, &output).await?;
         Ok(())
+    }
+
+    /// Runs a model and measures the run.
+    pub(crate) async fn run_model(
+        &self,
+        model: ModelId,
+        input: Vec<u8>,
+        seed: u64,
+        pieces: Option<mpsc::UnboundedSender<String>>,
+    ) -> Result<Vec<u8>, ComputeError> {
+        let Ran { output, run_ms } = self.compute.run(model, input, seed, pieces).await?;
+        self.book.lock().ran(model, run_ms, output.len() as u64);
+        Ok(output)
     }
 
     /// Where an order's content is kept: what passes between client and chosen provider is theirs.

@@ -3,7 +3,7 @@
 //! It looks at states, not at events: after a crash, a lost connection or a missed block the same
 //! look at the order gives the right step.
 
-use althing_types::{Address, Amount, Case, Cid, Lane, Order, OrderState, Params, Ppm, object::SOLUTIONS_MAX};
+use althing_types::{Address, Case, Cid, Lane, Order, OrderState, object::SOLUTIONS_MAX};
 
 /// What a provider does next about one order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,17 +32,18 @@ pub enum Step {
 
 /// What the provider knows besides the ledger.
 #[derive(Clone, Debug)]
-pub struct Situation<'a> {
+pub struct Situation {
     pub me: Address,
     /// The ledger's times: the clock's may be ahead.
     pub now_ms: u64,
     /// Without standstills: what windows and votes are measured in.
     pub active_ms: u64,
-    pub params: &'a Params,
     /// Whether the model can be run here.
     pub serves: bool,
-    /// Least share of a fee that makes a run worthwhile.
-    pub earning_min: Amount,
+    /// Whether a run for what the order offers now pays, as the policy says. (T-12)
+    pub worthwhile: bool,
+    /// Whether an answer of others is re-run even so. (T-11)
+    pub watches: bool,
     /// What the own run gave, if there was one.
     pub result: Option<Cid>,
     /// Whether a promise for the order is at hand.
@@ -51,19 +52,12 @@ pub struct Situation<'a> {
     pub delivering: bool,
 }
 
-/// What solving the order pays its solver. (T-5, V-1)
-pub fn earning(order: &Order, params: &Params) -> Amount {
-    let rest = order.fee.saturating_sub(order.model_fee);
-    let shares = u64::from(params.treasury_fee.0)
-        + u64::from(params.coordinator_fee.0)
-        + u64::from(params.agreement_fee.0) * u64::from(order.agreements_wanted);
-    let taken = Ppm(u32::try_from(shares.min(u64::from(Ppm::ONE.0))).unwrap_or(Ppm::ONE.0));
-    rest.saturating_sub(rest.share(taken))
-}
-
 /// The next step about `order`, whose newest case is `case`.
-pub fn decide(order: &Order, case: Option<&Case>, situation: &Situation<'_>) -> Step {
-    let Situation { me, now_ms, active_ms, params, .. } = *situation;
+///
+/// Profit decides about runs alone: once there is a result, what it cost is spent, and it is promised,
+/// agreed with, or held against a different answer, whatever has become of the offer. (T-12)
+pub fn decide(order: &Order, case: Option<&Case>, situation: &Situation) -> Step {
+    let Situation { me, now_ms, active_ms, .. } = *situation;
     if !situation.serves || order.client == me {
         return Step::Nothing;
     }
@@ -79,15 +73,14 @@ pub fn decide(order: &Order, case: Option<&Case>, situation: &Situation<'_>) -> 
                 let committed = order.commitments.iter().any(|c| c.provider == me && c.expires_ms > now_ms);
                 if committed {
                     if situation.promised { Step::Reveal } else { Step::Nothing }
-                } else if order.cancelled
-                    || now_ms >= order.deadline_ms
-                    || earning(order, params) < situation.earning_min
-                {
+                } else if order.cancelled || now_ms >= order.deadline_ms {
                     Step::Nothing
-                } else if result.is_none() {
+                } else if result.is_some() {
+                    Step::Commit
+                } else if situation.worthwhile {
                     Step::Run
                 } else {
-                    Step::Commit
+                    Step::Nothing
                 }
             }
         },
@@ -108,7 +101,8 @@ pub fn decide(order: &Order, case: Option<&Case>, situation: &Situation<'_>) -> 
                 return Step::Nothing;
             }
             match result {
-                None => Step::Run,
+                None if situation.worthwhile || situation.watches => Step::Run,
+                None => Step::Nothing,
                 Some(result) if *result != standing.output => Step::Contest,
                 Some(_) if order.agreements.len() < usize::from(order.agreements_wanted) => Step::Agree,
                 Some(_) => Step::Nothing,
@@ -146,12 +140,11 @@ pub fn decide(order: &Order, case: Option<&Case>, situation: &Situation<'_>) -> 
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use althing_types::{
-        Agreement, BallotAnswer, Commitment, Hash, Input, ModelId, OrderId, RefundReason, Solution, Vote,
+        Agreement, Amount, BallotAnswer, Commitment, Hash, Input, ModelId, OrderId, RefundReason, Solution, Vote,
         object::{CaseTerms, Juror, Jury},
-        profile,
     };
 
     const ME: Address = Address([1; 20]);
@@ -162,7 +155,7 @@ mod tests {
         althing_content::file_cid(text.as_bytes())
     }
 
-    fn order(state: OrderState) -> Order {
+    pub(crate) fn order(state: OrderState) -> Order {
         Order {
             id: OrderId([7; 32]),
             number: 1,
@@ -195,7 +188,7 @@ mod tests {
         }
     }
 
-    fn solution(provider: Address, output: &str) -> Solution {
+    pub(crate) fn solution(provider: Address, output: &str) -> Solution {
         Solution {
             provider,
             output: cid(output),
@@ -209,7 +202,7 @@ mod tests {
         }
     }
 
-    fn commitment(provider: Address) -> Commitment {
+    pub(crate) fn commitment(provider: Address) -> Commitment {
         Commitment { provider, hash: Hash::ZERO, height: 1, expires_ms: 30_000, index: 0 }
     }
 
@@ -260,14 +253,13 @@ mod tests {
 
     #[test]
     fn each_state_has_its_step() {
-        let params = profile::parse(profile::DEFAULT, true).unwrap().params;
         let base = Situation {
             me: ME,
             now_ms: NOW,
             active_ms: NOW,
-            params: &params,
             serves: true,
-            earning_min: Amount::ZERO,
+            worthwhile: true,
+            watches: true,
             result: None,
             promised: false,
             delivering: false,
@@ -278,7 +270,7 @@ mod tests {
         let chosen = |state| Order { lane: Lane::Chosen { provider: ME }, ..order(state) };
         let accepted = OrderState::Accepted { deliver_by_ms: 20_000 };
         let agreed = Agreement { provider: ME, height: 1, weight: Amount::ZERO, reserved: Amount::ZERO };
-        let rows: Vec<(&str, Order, Option<Case>, Situation<'_>, Step)> = vec![
+        let rows: Vec<(&str, Order, Option<Case>, Situation, Step)> = vec![
             ("T-3: an open order is run", open.clone(), None, base.clone(), Step::Run),
             ("T-3: its result is promised", open.clone(), None, ran.clone(), Step::Commit),
             ("T-2: without a seed it waits", Order { seed: None, ..open.clone() }, None, base.clone(), Step::Nothing),
@@ -297,11 +289,18 @@ mod tests {
                 Step::Nothing,
             ),
             (
-                "what does not pay is left",
+                "T-12: what does not pay is left",
                 open.clone(),
                 None,
-                Situation { earning_min: Amount::tokens(2), ..base.clone() },
+                Situation { worthwhile: false, ..base.clone() },
                 Step::Nothing,
+            ),
+            (
+                "T-12: what was run is promised, whatever it pays by now",
+                open.clone(),
+                None,
+                Situation { worthwhile: false, ..ran.clone() },
+                Step::Commit,
             ),
             (
                 "T-17: a cancelled order gets no promise",
@@ -332,6 +331,41 @@ mod tests {
                 Step::Nothing,
             ),
             ("T-11: another's answer is re-run", solved(OTHER, "right"), None, base.clone(), Step::Run),
+            (
+                "T-11: though no agreement is wanted, if it is watched",
+                solved(OTHER, "right"),
+                None,
+                Situation { worthwhile: false, ..base.clone() },
+                Step::Run,
+            ),
+            (
+                "T-12: though it is not watched, if an agreement pays",
+                solved(OTHER, "right"),
+                None,
+                Situation { watches: false, ..base.clone() },
+                Step::Run,
+            ),
+            (
+                "T-11: and otherwise left",
+                solved(OTHER, "right"),
+                None,
+                Situation { worthwhile: false, watches: false, ..base.clone() },
+                Step::Nothing,
+            ),
+            (
+                "T-11: a known wrong answer is contested, whatever that pays",
+                solved(OTHER, "wrong"),
+                None,
+                Situation { worthwhile: false, watches: false, ..ran.clone() },
+                Step::Contest,
+            ),
+            (
+                "T-7: disputes are judged, whatever that pays",
+                contested("wrong"),
+                Some(case(&[OTHER])),
+                Situation { worthwhile: false, watches: false, ..base.clone() },
+                Step::Run,
+            ),
             ("V-1: an equal answer is agreed with", solved(OTHER, "right"), None, ran.clone(), Step::Agree),
             (
                 "V-1: only as many as are wanted",

@@ -165,7 +165,7 @@ impl Provider {
             return Ok(Frame::Done { output: done.output, output_bytes });
         }
         let (pieces, mut texts) = mpsc::unbounded_channel();
-        let run = self.compute.run(order.model, delivery.input.clone(), delivery.seed, Some(pieces));
+        let run = self.run_model(order.model, delivery.input.clone(), delivery.seed, Some(pieces));
         let forward = async {
             while let Some(text) = texts.recv().await {
                 let _ = frames.send(transcript.sign(&self.key, Frame::Text { text }));

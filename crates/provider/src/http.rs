@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `GET /ipfs/{cid}` | content of the open lane |
 //! | `POST /v1/deliveries/{order}` with a signed request | signed frames, one JSON line each |
-//! | `GET /v1/status` | what the provider did |
+//! | `GET /v1/status` | what the provider did, earned and decided: a [`crate::ProviderStatus`] |
 
 use crate::{DeliverError, Provider};
 use althing_content::BlockStore;
@@ -51,7 +51,7 @@ impl IntoResponse for DeliverError {
 pub fn router<S: BlockStore + Send + Sync + 'static>(provider: Arc<Provider>, store: Arc<S>) -> Router {
     Router::new()
         .route("/v1/deliveries/{order}", post(deliver))
-        .route("/v1/status", get(|State(provider): State<Arc<Provider>>| async move { Json(provider.status()) }))
+        .route("/v1/status", get(|State(provider): State<Arc<Provider>>| async move { Json(provider.report().await) }))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(provider)
         .merge(althing_content::gateway::router(store))

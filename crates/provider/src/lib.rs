@@ -4,6 +4,9 @@
 //! The core takes time, ledger, content, computation and memory as traits and spawns nothing, so it
 //! runs inside the deterministic simulation as it is. Sockets, threads and files are shells.
 //!
+//! - [`policy`]: which work pays, term by term; replaceable
+//! - [`offer`]: what the ledger offers for an order, in the provider's own terms
+//! - [`book`]: what was measured, decided and earned
 //! - [`decide`]: from what the ledger says to the next step, as a pure function
 //! - [`core`]: carries the steps out, for many orders at a time
 //! - [`deliver`]: the chosen lane, straight to the client
@@ -11,15 +14,20 @@
 //! - [`journal`]: promises that must survive a restart
 //! - [`http`]: the endpoint that clients and other providers reach
 
+pub mod book;
 pub mod compute;
 pub mod core;
 pub mod decide;
 pub mod deliver;
 pub mod http;
 pub mod journal;
+pub mod offer;
+pub mod policy;
 
-pub use compute::{Compute, ComputeError, InlineCompute, ThreadCompute};
+pub use book::{Decision, ModelStatus};
+pub use compute::{Compute, ComputeError, InlineCompute, Ran, ThreadCompute};
 pub use core::{Behaviour, Parts, Provider, ProviderConfig, ProviderStatus};
 pub use deliver::DeliverError;
 pub use http::router;
 pub use journal::{FileJournal, Journal, JournalError, MemoryJournal, Promise};
+pub use policy::{Appraisal, Offer, Policy, PolicyName, ProfitPolicy, Task, VolunteerPolicy};

@@ -2,7 +2,7 @@
 
 use althing_types::{
     Address, Case, Model, Order, OrderId, Params, Provider, SessionKey, SessionPublicKey, SignedTx, TxId,
-    api::{AccountView, BlockEvents, BlockView, Included, OrderProof, Status, Submitted, Supply},
+    api::{AccountView, BlockEvents, BlockView, Emission, Included, OrderProof, Status, Submitted, Supply},
 };
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -58,6 +58,7 @@ pub trait LedgerClient: Send + Sync + 'static {
     async fn case(&self, order: OrderId) -> Result<Case, ClientError>;
     async fn params(&self) -> Result<Params, ClientError>;
     async fn supply(&self) -> Result<Supply, ClientError>;
+    async fn emission(&self) -> Result<Emission, ClientError>;
     async fn block(&self, height: u64) -> Result<BlockView, ClientError>;
     /// Events of every finalized block from `from_height` on.
     async fn events(&self, from_height: u64) -> Result<EventStream, ClientError>;

@@ -3,7 +3,10 @@
 use crate::{ClientError, EventStream, LedgerClient, OrderFilter};
 use althing_types::{
     Address, Case, Model, Order, OrderId, Params, Provider, SessionKey, SessionPublicKey, SignedTx, TxId,
-    api::{AccountView, BlockEvents, BlockView, ErrorBody, Included, OrderProof, Status, Submit, Submitted, Supply},
+    api::{
+        AccountView, BlockEvents, BlockView, Emission, ErrorBody, Included, OrderProof, Status, Submit, Submitted,
+        Supply,
+    },
     encode,
 };
 use async_trait::async_trait;
@@ -168,6 +171,10 @@ impl LedgerClient for HttpClient {
 
     async fn supply(&self) -> Result<Supply, ClientError> {
         self.get("/v1/supply").await
+    }
+
+    async fn emission(&self) -> Result<Emission, ClientError> {
+        self.get("/v1/emission").await
     }
 
     async fn block(&self, height: u64) -> Result<BlockView, ClientError> {

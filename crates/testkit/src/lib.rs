@@ -12,13 +12,13 @@ use althing_gateway::{
     ApiKey, Deliveries, DeliveryError, Gateway, GatewayConfig, MemoryReceipts, deliveries::FrameStream,
 };
 use althing_node::{LedgerMachine, NodeClient};
-use althing_provider::{Behaviour, InlineCompute, MemoryJournal, Provider, ProviderConfig};
+use althing_provider::{Behaviour, InlineCompute, MemoryJournal, ProfitPolicy, Provider, ProviderConfig};
 use althing_runtime::{Engine, Package};
 use althing_sdk::{
     Clock, Content, ContentError, LedgerClient, SessionKeyPair, Signer as _, WalletSigner, delivery::DeliveryRequest,
 };
 use althing_types::{
-    Address, Amount, Genesis, Hash, ModelId, OrderId, Verification,
+    Address, Amount, Genesis, Hash, ModelId, OrderId, Ppm, Verification,
     call::Scope,
     genesis::{GenesisAccount, GenesisModel, GenesisSessionKey},
     profile,
@@ -291,7 +291,8 @@ impl Running {
             models: vec![self.world.model],
             endpoint: if behaviour == Behaviour::Liar { String::new() } else { endpoint.clone() },
             behaviour,
-            earning_min: Amount::ZERO,
+            policy: Arc::new(ProfitPolicy::default()),
+            watch_share: Ppm::ONE,
             content_sources: vec!["http://gateway".into()],
             salt_seed: secret(self.world.plan.seed, &format!("salts-{index}")),
         };
