@@ -69,6 +69,7 @@ fn init(args: InitArgs, json: bool) -> Result<()> {
         coordinators: args.coordinators,
         providers: args.providers,
         profile,
+        test_asset: args.dev_windows,
         port_base: args.port_base,
     })?;
     let dir = home.0.display();

@@ -149,6 +149,7 @@ async fn start(args: &DevArgs, progress: &indicatif::ProgressBar) -> Result<Netw
             coordinators: args.coordinators,
             providers: args.providers,
             profile,
+            test_asset: true,
             port_base: 7700,
         })?;
     }

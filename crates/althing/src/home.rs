@@ -17,10 +17,10 @@ use althing_gateway::{ApiKey, ApiKeys, GatewayConfig};
 use althing_provider::{Behaviour, PolicyName, ProfitPolicy};
 use althing_sdk::{SessionKeyPair, Signer as _, WalletSigner, keys::write_secret_line};
 use althing_types::{
-    Address, Amount, Genesis, Hash, Ppm, SessionPublicKey, Verification,
+    Address, Amount, AssetId, Genesis, Hash, Ppm, SessionPublicKey, Verification,
     amount::{from_tokens, to_tokens},
     call::Scope,
-    genesis::{GenesisAccount, GenesisModel, GenesisSessionKey},
+    genesis::{GenesisAccount, GenesisAsset, GenesisModel, GenesisSessionKey},
     profile::{GenesisPlan, HolderPlan, Profile},
 };
 use anyhow::{Context as _, Result, bail};
@@ -41,6 +41,8 @@ pub struct Plan {
     pub coordinators: u32,
     pub providers: u32,
     pub profile: Profile,
+    /// Whether the client and the maker hold a test asset, to try the market with. (G-4)
+    pub test_asset: bool,
     /// First of the ports: coordinators' own, their APIs, providers, the gateway.
     pub port_base: u16,
 }
@@ -244,6 +246,11 @@ impl Home {
             holdings.account(Role::Client, client.account(), Some((session.public(), Scope::Client))),
             holdings.account(Role::Maker, maker.account(), None),
         ];
+        if plan.test_asset {
+            for account in &mut accounts {
+                account.assets.push(GenesisAsset { asset: AssetId::Test(1), amount: Amount::tokens(1_000) });
+            }
+        }
         accounts.extend(holdings.others.iter().cloned());
         let mut provider_accounts = Vec::new();
         let gateway = self.gateway();
