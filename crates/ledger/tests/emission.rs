@@ -31,7 +31,7 @@ fn close(ours: Amount, theirs: &str) {
     assert!(difference <= 2 || difference <= theirs.0 / 10u128.pow(15), "{ours:?} is not close to {theirs:?}");
 }
 
-/// T-6: the numbers of the contracts that implement the paper.
+/// T-6, E-1: the numbers of the contracts that implement the paper.
 #[test]
 fn the_contracts_numbers_come_out() {
     let cap = Amount::tokens(600_000);
