@@ -332,7 +332,7 @@ async fn account(command: AccountCommand, json: bool) -> Result<()> {
             }
             println!("free       {} ALTH", view.account.free);
             println!("bond       {} ALTH, of which {} reserved", view.bond, view.reserved);
-            println!("unbonding  {} ALTH", view.unbonding);
+
             println!("nonce      {}", view.account.nonce);
             Ok(())
         }

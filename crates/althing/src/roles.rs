@@ -286,7 +286,7 @@ pub async fn until_signal() {
 ///
 /// # Errors
 /// If it does not.
-pub async fn connect(base: &str) -> Result<Arc<dyn LedgerClient>> {
+pub async fn connect(base: &str) -> Result<Arc<HttpClient>> {
     let client = HttpClient::new(base)?;
     client
         .status()
