@@ -47,6 +47,7 @@ impl From<&SubmitError> for RefusalCode {
                 "wrong_nonce"
             }
             SubmitError::Full => "mempool_full",
+            SubmitError::Halted(_) => "upgrade_needed",
             SubmitError::NotReady | SubmitError::Stopped => "not_ready",
         })
     }
