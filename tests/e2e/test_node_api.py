@@ -40,6 +40,36 @@ def test_every_object_can_be_read(network):
     assert proof["order"]["id"] == order and proof["height"] <= get(network, "/v1/status")["height"]
 
 
+def test_the_economy_can_be_read(network):
+    """E-4, G-1, G-2: where units are, who decides what, what the market gives."""
+    provider = get(network, "/v1/providers")[0]["account"]
+    view = get(network, f"/v1/accounts/{provider}")
+    assert int(view["bond"]) >= int(view["bond_free"]) and view["escrowed"] == [] and view["escrowed_complete"]
+    assert int(view["power"]) == int(get(network, f"/v1/power/{provider}")["power"]) > 0
+    protocol = get(network, "/v1/protocol")
+    assert protocol["version"] <= protocol["supported"] and protocol["scheduled"] is None
+    assert int(get(network, "/v1/emission")["cap"]) >= int(get(network, "/v1/emission")["supply"])
+    for empty in ["/v1/proposals", "/v1/daos", "/v1/pools", f"/v1/delegations?to={provider}",
+                  f"/v1/delegations?by={provider}", f"/v1/accounts/{provider}/holdings"]:
+        assert get(network, empty) == [], empty
+    assert get(network, "/v1/drip")["pools"] == []
+
+
+def test_every_call_can_be_sent_from_the_command_line(network):
+    """Calls as JSON; what has a command of its own is in the list."""
+    calls = {row["call"]: row["by"] for row in network.json("call", "list")}
+    assert calls["swap"] == "althing pool swap" and len(calls) == 50
+    address = get(network, "/v1/providers")[0]["account"]
+    before = int(get(network, f"/v1/accounts/{address}")["free"])
+    sent = network.althing("call", "send", json.dumps({"call": "transfer", "to": address, "amount": "7"}))
+    assert "Send 0.000000000000000007 ALTH" in sent.stderr
+    assert int(get(network, f"/v1/accounts/{address}")["free"]) >= before + 7
+    wrong = network.althing("call", "send", '{"call":"fly"}', check=False)
+    assert wrong.returncode != 0 and "call list" in wrong.stderr
+    governed = network.althing("call", "send", '{"call":"upgrade_cancel"}', check=False)
+    assert governed.returncode != 0 and "proposal" in governed.stderr
+
+
 def test_events_come_block_by_block_without_gaps(network):
     """E-3: from any height on, past and future alike."""
     heights, kinds = [], set()
@@ -64,6 +94,14 @@ def test_mistakes_are_explained(network):
         ("/v1/transactions/" + "00" * 32, 404, "not_found"),
         ("/v1/models/unknown", 404, "not_found"),
         ("/v1/nothing/here", 404, "not_found"),
+        ("/v1/delegations", 400, "bad_request"),
+        ("/v1/proposals/1", 404, "not_found"),
+        ("/v1/proposals/one", 400, "bad_request"),
+        ("/v1/daos/" + "00" * 32, 404, "not_found"),
+        ("/v1/pools/" + "00" * 32, 404, "not_found"),
+        ("/v1/quote?asset_in=native&amount_in=1&asset_out=native", 422, "same_asset"),
+        ("/v1/quote?asset_in=native&amount_in=1&asset_out=test:1", 422, "unknown_pool"),
+        ("/v1/quote?asset_in=gold&amount_in=1&asset_out=native", 400, "bad_request"),
     ]:
         got, error = refused(network, path)
         assert (got, error["code"]) == (status, code) and error["message"], path

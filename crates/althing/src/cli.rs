@@ -1,6 +1,9 @@
 //! The command line: noun, then verb. Data goes to stdout, the rest to stderr; `--json` where there
 //! is data.
 
+use crate::economy_cli::{
+    AssetCommand, CallCommand, DaoCommand, DelegationCommand, PoolCommand, ProposalCommand, VotesCommand,
+};
 use althing_gateway::Level;
 use althing_types::{Address, Amount, Cid, OrderId, SessionPublicKey, call::Scope};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -37,7 +40,7 @@ pub enum Command {
     /// Make and inspect keys.
     #[command(subcommand)]
     Key(KeyCommand),
-    /// Read accounts; bond and unbond.
+    /// Read accounts; bond and unbond; say what a provider keeps of its delegators' earnings.
     #[command(subcommand)]
     Account(AccountCommand),
     /// Send tokens to another account. Transfers are public.
@@ -51,6 +54,27 @@ pub enum Command {
     /// List and inspect disputes; contest an answer.
     #[command(subcommand)]
     Dispute(DisputeCommand),
+    /// Stake behind providers for a share of what they earn.
+    #[command(subcommand)]
+    Delegation(DelegationCommand),
+    /// Propose and decide what governance does.
+    #[command(subcommand)]
+    Proposal(ProposalCommand),
+    /// See and give away voting power.
+    #[command(subcommand)]
+    Votes(VotesCommand),
+    /// Models whose fees belong to the holders of their shares.
+    #[command(subcommand)]
+    Dao(DaoCommand),
+    /// List and send assets beside the native token.
+    #[command(subcommand)]
+    Asset(AssetCommand),
+    /// The market: swap assets, provide liquidity.
+    #[command(subcommand)]
+    Pool(PoolCommand),
+    /// Send any call of the ledger.
+    #[command(subcommand)]
+    Call(CallCommand),
     /// Check a receipt offline against the network's public key.
     Verify(VerifyArgs),
     /// What tasks earn beside their fees, and a picture of ten years.
@@ -163,6 +187,11 @@ pub enum NodeCommand {
         /// Print the state root and the digest of this block.
         #[arg(long)]
         height: Option<u64>,
+        #[command(flatten)]
+        node: NodeUrl,
+    },
+    /// Which version of the protocol runs, which one is scheduled, and which this node can run.
+    Protocol {
         #[command(flatten)]
         node: NodeUrl,
     },
@@ -302,7 +331,7 @@ pub enum KeyCommand {
 
 #[derive(Debug, Subcommand)]
 pub enum AccountCommand {
-    /// Print balances and stake of an account.
+    /// Print where each unit of an account is, and when it comes free.
     Show {
         address: Address,
         #[command(flatten)]
@@ -317,6 +346,13 @@ pub enum AccountCommand {
     /// Start to release part of the bond.
     Unbond {
         amount: Amount,
+        #[command(flatten)]
+        wallet: Wallet,
+    },
+    /// Announce what you keep, as provider, of what you earn for your delegators.
+    Commission {
+        /// Such as 12.5.
+        percent: Amount,
         #[command(flatten)]
         wallet: Wallet,
     },
@@ -357,6 +393,25 @@ pub enum ModelCommand {
         payee: Option<Address>,
         #[command(flatten)]
         wallet: Wallet,
+    },
+    /// Change the terms of your model for orders submitted later. Terms are public.
+    Terms {
+        /// Its name or id.
+        model: String,
+        /// The model's own fee of a run, in tokens.
+        #[arg(long)]
+        fee: Amount,
+        /// Who gets the fee; who got it before if absent.
+        #[arg(long)]
+        payee: Option<Address>,
+        #[command(flatten)]
+        wallet: Wallet,
+    },
+    /// Governance alone rewards models: says how to propose it.
+    Reward {
+        model: String,
+        #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        rest: Vec<String>,
     },
     /// Print the CID of a package's directory, having loaded the model once.
     Cid { package: PathBuf },
@@ -406,6 +461,12 @@ pub enum OrderCommand {
     },
     /// Close an own order that nobody answered yet.
     Cancel {
+        order: OrderId,
+        #[command(flatten)]
+        wallet: Wallet,
+    },
+    /// Claim a solution whose window ended, in networks where claims do not run by themselves.
+    Claim {
         order: OrderId,
         #[command(flatten)]
         wallet: Wallet,
@@ -505,6 +566,11 @@ pub enum EmissionCommand {
         /// Halving time in seconds, instead of the profile's.
         #[arg(long)]
         halving: Option<u64>,
+    },
+    /// Print where a network's curve stands now.
+    Now {
+        #[command(flatten)]
+        node: NodeUrl,
     },
     /// Draw ten years of uneven demand, claims in part of each day.
     Chart {

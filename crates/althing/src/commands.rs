@@ -2,16 +2,18 @@
 
 use crate::{
     bench, bench_calls,
+    calls::{self, send},
     cli::{
-        AccountCommand, AskArgs, BenchCommand, Cli, Command, DisputeCommand, GatewayArgs, InitArgs, KeyCommand,
-        ModelCommand, NodeArgs, NodeCommand, NodeUrl, OrderCommand, ProviderArgs, ProviderCommand, TransferArgs,
-        VerifyArgs, VoteAnswer, Wallet,
+        AskArgs, BenchCommand, Cli, Command, DisputeCommand, GatewayArgs, InitArgs, KeyCommand, ModelCommand, NodeArgs,
+        NodeCommand, NodeUrl, OrderCommand, ProviderArgs, ProviderCommand, TransferArgs, VerifyArgs, VoteAnswer,
+        Wallet,
     },
-    dev, economics,
+    dev, economics, governing,
     home::{CoordinatorHome, Home, Plan},
+    market,
     output::{self, spinner, table},
     roles::{self, bind, connect},
-    shipped,
+    shares, shipped, staking,
 };
 use althing_content::{BlobStore, Profile, put_tree};
 use althing_gateway::{ApiKey, ApiKeys, Level};
@@ -19,11 +21,11 @@ use althing_node::receipt;
 use althing_provider::{ProviderStatus, policy};
 use althing_runtime::{ChatInput, Package};
 use althing_sdk::{
-    Ballot, Clock as _, LedgerClient, OrderFilter, Sender, SessionKeyPair, Signer as _, SystemClock, WalletSigner,
+    Ballot, Clock as _, LedgerClient, OrderFilter, SessionKeyPair, Signer as _, SystemClock, WalletSigner,
 };
 use althing_types::{
-    Address, Amount, BallotAnswer, Call, Hash, Input, Lane, Order, OrderId, OrderState, Verification,
-    api::{Included, Status},
+    Amount, BallotAnswer, Call, Hash, Input, Lane, Order, OrderId, OrderState, Verification,
+    api::Status,
     call::{OrderSubmit, Scope},
 };
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -45,13 +47,20 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Gateway(args) => gateway(args, json).await,
         Command::Ask(args) => ask(args, json).await,
         Command::Key(command) => key(command, json).await,
-        Command::Account(command) => account(command, json).await,
+        Command::Account(command) => staking::account(command, json).await,
         Command::Transfer(args) => transfer(args, json).await,
         Command::Model(command) => model(command, json).await,
         Command::Order(command) => order(command, json).await,
         Command::Dispute(command) => dispute(command, json).await,
+        Command::Delegation(command) => staking::delegation(command, json).await,
+        Command::Proposal(command) => governing::proposal(command, json).await,
+        Command::Votes(command) => governing::votes(command, json).await,
+        Command::Dao(command) => shares::dao(command, json).await,
+        Command::Asset(command) => market::asset(command, json).await,
+        Command::Pool(command) => market::pool(command, json).await,
+        Command::Call(command) => calls::run(command, json).await,
         Command::Verify(args) => verify(args, json),
-        Command::Emission(command) => economics::emission(command, json),
+        Command::Emission(command) => economics::emission(command, json).await,
         Command::Scenario(command) => economics::scenario(command, json),
         Command::Profile(command) => economics::profile(command, json),
         Command::Bench(BenchCommand::Ledger { orders }) => bench::ledger(orders, json).await,
@@ -96,8 +105,10 @@ fn init(args: InitArgs, json: bool) -> Result<()> {
 }
 
 async fn node(args: NodeArgs, json: bool) -> Result<()> {
-    if let Some(NodeCommand::Status { height, node }) = args.command {
-        return node_status(height, node, json).await;
+    match args.command {
+        Some(NodeCommand::Status { height, node }) => return node_status(height, node, json).await,
+        Some(NodeCommand::Protocol { node }) => return governing::protocol(&node, json).await,
+        None => {}
     }
     let directory = args.home.context("--home says which coordinator to run")?;
     let home = CoordinatorHome::read(&directory)?;
@@ -108,9 +119,9 @@ async fn node(args: NodeArgs, json: bool) -> Result<()> {
         output::json(&serde_json::json!({"chain": chain, "api": format!("http://{}", node.api), "listen": listen}))?;
     }
     eprintln!("coordinator of chain {chain}: API at http://{}, others reach it at {listen}", node.api);
-    roles::until_signal().await;
+    let end = roles::until_end(&node.client).await;
     node.stop().await;
-    Ok(())
+    end
 }
 
 async fn node_status(height: Option<u64>, node: NodeUrl, json: bool) -> Result<()> {
@@ -333,26 +344,6 @@ async fn ask(args: AskArgs, json: bool) -> Result<()> {
 
 // ---- calls ----
 
-/// Signs and sends a call, and says what came of it.
-async fn send(wallet: &Wallet, json: bool, call: impl FnOnce(Address) -> Call) -> Result<Included> {
-    let signer = Arc::new(WalletSigner::read(&wallet.wallet)?);
-    let client = connect(&wallet.node.node).await?;
-    let chain = client.status().await?.chain;
-    let call = call(signer.account());
-    eprintln!("{}", call.summary());
-    let sender = Sender::new(client, Arc::new(SystemClock), signer, chain);
-    let bar = spinner("waiting for a block");
-    let included = sender.send(call).await;
-    bar.finish_and_clear();
-    let included = included?;
-    if json {
-        output::json(&included)?;
-    } else {
-        eprintln!("done in block {}: transaction {}", included.height, included.receipt.id);
-    }
-    Ok(included)
-}
-
 async fn transfer(args: TransferArgs, json: bool) -> Result<()> {
     let TransferArgs { to, amount, wallet } = args;
     send(&wallet, json, |_| Call::Transfer { to, amount }).await.map(drop)
@@ -397,24 +388,6 @@ async fn key(command: KeyCommand, json: bool) -> Result<()> {
             send(&wallet, json, |_| Call::SessionKeyAdd { key, scope, spend_limit, expires_at_ms }).await.map(drop)
         }
         KeyCommand::Revoke { key, wallet } => send(&wallet, json, |_| Call::SessionKeyRevoke { key }).await.map(drop),
-    }
-}
-
-async fn account(command: AccountCommand, json: bool) -> Result<()> {
-    match command {
-        AccountCommand::Show { address, node } => {
-            let view = connect(&node.node).await?.account(address).await?;
-            if json {
-                return output::json(&view);
-            }
-            println!("free       {} ALTH", view.account.free);
-            println!("bond       {} ALTH, of which {} reserved", view.bond, view.reserved);
-            println!("unbonding  {} ALTH", view.unbonding);
-            println!("nonce      {}", view.account.nonce);
-            Ok(())
-        }
-        AccountCommand::Bond { amount, wallet } => send(&wallet, json, |_| Call::Bond { amount }).await.map(drop),
-        AccountCommand::Unbond { amount, wallet } => send(&wallet, json, |_| Call::Unbond { amount }).await.map(drop),
     }
 }
 
@@ -477,6 +450,15 @@ async fn model(command: ModelCommand, json: bool) -> Result<()> {
             .await
             .map(drop)
         }
+        ModelCommand::Terms { model, fee, payee, wallet } => {
+            let model = connect(&wallet.node.node).await?.model(&model).await?;
+            let payee = payee.unwrap_or(model.payee);
+            send(&wallet, json, |_| Call::ModelTermsSet { model: model.id, fee, payee }).await.map(drop)
+        }
+        ModelCommand::Reward { model, rest: _ } => bail!(
+            "governance alone sets rewards: propose it with `althing proposal create --title TITLE --reward \
+             {model}=RATE_PERCENT:UNIT_BYTES`"
+        ),
         ModelCommand::Cid { package } => print_named("cid", &read_package(&package)?.cid.to_string(), json),
         ModelCommand::Import { package, home } => {
             let package = read_package(&package)?;
@@ -547,6 +529,7 @@ async fn order(command: OrderCommand, json: bool) -> Result<()> {
             Ok(())
         }
         OrderCommand::Cancel { order, wallet } => send(&wallet, json, |_| Call::OrderCancel { order }).await.map(drop),
+        OrderCommand::Claim { order, wallet } => send(&wallet, json, |_| Call::OrderClaim { order }).await.map(drop),
     }
 }
 

@@ -119,10 +119,13 @@ pub async fn run(args: DevArgs, json: bool) -> Result<()> {
     if !json {
         snippets(&network, &gateway);
     }
-    roles::until_signal().await;
+    let end = match network.nodes.first() {
+        Some(node) => roles::until_end(&node.client).await,
+        None => Ok(()),
+    };
     eprintln!("stopping");
     stop(network).await;
-    Ok(())
+    end
 }
 
 async fn stop(network: Network) {

@@ -1,12 +1,14 @@
-//! `althing emission`, `scenario`, `profile`: trying the economics without a network.
+//! `althing emission`, `scenario`, `profile`: trying the economics, most of it without a network.
 
 use crate::{
     cli::{EmissionCommand, ProfileCommand, ScenarioCommand},
     dev::read_profile,
     output::{self, table},
+    roles::connect,
 };
 use althing_ledger::emission::{multiplier, reward, target};
 use althing_scenario::{Day, Report, decade};
+use althing_sdk::LedgerClient as _;
 use althing_types::{Amount, Params, params::PARAMS};
 use anyhow::{Context as _, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -19,7 +21,7 @@ const DAYS_OF_DECADE: u64 = 3_650;
 ///
 /// # Errors
 /// If the profile cannot be read or the picture not be written.
-pub fn emission(command: EmissionCommand, json: bool) -> Result<()> {
+pub async fn emission(command: EmissionCommand, json: bool) -> Result<()> {
     match command {
         EmissionCommand::Show { profile, elapsed, supply, cap, halving } => {
             let mut params = read_profile(&profile, false)?.params;
@@ -44,6 +46,19 @@ pub fn emission(command: EmissionCommand, json: bool) -> Result<()> {
         }
         EmissionCommand::Chart { profile, out, seed } => {
             chart(&read_profile(&profile, false)?.params, &out, seed, json)
+        }
+        EmissionCommand::Now { node } => {
+            let now = connect(&node.node).await?.emission().await?;
+            if json {
+                return output::json(&now);
+            }
+            println!("since genesis  {}", seconds(now.elapsed_ms));
+            println!("cap            {} ALTH", now.cap);
+            println!("target         {} ALTH", now.target);
+            println!("supply         {} ALTH", now.supply);
+            println!("multiplier     {}", now.multiplier);
+            println!("reward         {} ALTH", now.reward);
+            Ok(())
         }
     }
 }

@@ -2,14 +2,21 @@
 
 mod bench;
 mod bench_calls;
+mod calls;
 mod cli;
 mod commands;
 mod dev;
 mod economics;
+mod economy_cli;
+mod governing;
 mod home;
+mod market;
 mod output;
 mod roles;
+mod shares;
 mod shipped;
+mod staking;
+mod units;
 
 use clap::Parser as _;
 use std::process::ExitCode;

@@ -22,8 +22,20 @@ pub fn chain(error: &anyhow::Error) -> String {
 ///
 /// # Errors
 /// Never for plain data.
-pub fn json<T: Serialize>(value: &T) -> anyhow::Result<()> {
+pub fn json<T: Serialize + ?Sized>(value: &T) -> anyhow::Result<()> {
     println!("{}", serde_json::to_string_pretty(value)?);
+    Ok(())
+}
+
+/// Prints data as JSON, or as `print` does for people.
+///
+/// # Errors
+/// Never for plain data.
+pub fn data<T: Serialize + ?Sized>(json: bool, value: &T, print: impl FnOnce(&T)) -> anyhow::Result<()> {
+    if json {
+        return self::json(value);
+    }
+    print(value);
     Ok(())
 }
 

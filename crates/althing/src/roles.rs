@@ -275,6 +275,24 @@ pub async fn start_gateway(
     Ok(RunningGateway { gateway, api: address, _tasks: tasks })
 }
 
+/// How long a node that reached the last block of its program goes on telling others of it.
+const LAST_BLOCK_FOR: Duration = Duration::from_secs(2);
+
+/// Waits until the process is asked to end, or a node must not run the next block. (G-2)
+///
+/// # Errors
+/// Why the node must stop.
+pub async fn until_end(node: &NodeClient) -> Result<()> {
+    tokio::select! {
+        () = until_signal() => Ok(()),
+        reason = node.node().halted() => {
+            // Others may need this node's votes and certificates for the last block.
+            tokio::time::sleep(LAST_BLOCK_FOR).await;
+            Err(anyhow::Error::msg(reason))
+        }
+    }
+}
+
 /// Waits until the process is asked to end.
 pub async fn until_signal() {
     #[cfg(unix)]
@@ -289,7 +307,7 @@ pub async fn until_signal() {
 ///
 /// # Errors
 /// If it does not.
-pub async fn connect(base: &str) -> Result<Arc<dyn LedgerClient>> {
+pub async fn connect(base: &str) -> Result<Arc<HttpClient>> {
     let client = HttpClient::new(base)?;
     client
         .status()

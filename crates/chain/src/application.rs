@@ -293,6 +293,9 @@ impl<E: Spawner + StorageContext> Application<E> for Chain {
         let parent = ancestry.next().await?;
         let parent = &parent.inner().header;
         self.shared.loaded().await;
+        if self.shared.refusal(&Parent::from(parent)).is_some() {
+            return None;
+        }
         pace(&self.shared, &clock, Parent::from(parent)).await;
         let seed_signature = self.seed(context.parent.0).await;
 
@@ -352,6 +355,11 @@ impl<E: Spawner + StorageContext> Application<E> for Chain {
         let parent = ancestry.next().await?;
         let parent = &parent.inner().header;
         self.shared.loaded().await;
+        if self.shared.refusal(&Parent::from(parent)).is_some() {
+            // The block is not invalid: a newer program can run it. This one has no opinion on it, and
+            // stops once it has the block before, whose finalization does not wait for this one.
+            return std::future::pending().await;
+        }
         if finality == Finality::Candidate {
             if let Err(reason) = self.check(block, parent) {
                 warn!(height = block.header.height, %reason, "invalid block");

@@ -113,6 +113,12 @@ pub trait Machine: Send + Sync + 'static {
         false
     }
 
+    /// Whether this program may execute the block at `next_height` on `state`. It is asked before each
+    /// block; if not, the node stops before that block, for the reason given.
+    fn can_run(&self, _state: &dyn StateRead, _next_height: u64) -> Result<(), String> {
+        Ok(())
+    }
+
     /// Executes `txs` on `state`. Failing transactions have a receipt that says so.
     fn execute(&self, state: &dyn StateRead, ctx: &BlockContext, txs: &[Vec<u8>]) -> BlockOutput;
 }

@@ -56,6 +56,8 @@ pub enum SubmitError {
     NonceTaken(u64),
     #[error("too many transactions are waiting")]
     Full,
+    #[error("the node takes no more transactions: {0}")]
+    Halted(String),
     #[error("the node is not ready yet")]
     NotReady,
     #[error("the node has stopped")]
@@ -288,7 +290,7 @@ mod tests {
     #[test]
     fn selection_is_by_priority_within_the_order_of_nonces() {
         let mut pool = Mempool::new(MempoolConfig::default());
-        let machine = TransferMachine;
+        let machine = TransferMachine::default();
         // sender, nonce, priority, tag
         let rows = [(1, 0, 1, "a0"), (1, 1, 9, "a1"), (2, 0, 5, "b0"), (3, 1, 9, "gap"), (4, 0, 5, "d0")];
         for (i, (sender, nonce, priority, tag)) in rows.into_iter().enumerate() {
@@ -307,7 +309,7 @@ mod tests {
     #[test]
     fn selection_stays_within_the_bytes_of_a_block() {
         let mut pool = Mempool::new(MempoolConfig::default());
-        let machine = TransferMachine;
+        let machine = TransferMachine::default();
         for sender in 0..20 {
             let meta = meta(sender, 0, 1, sender);
             pool.insert(tx(MAX_TX_BYTES), meta, 0, 0).unwrap();
@@ -319,7 +321,7 @@ mod tests {
     #[test]
     fn finalized_and_expired_transactions_leave() {
         let mut pool = Mempool::new(MempoolConfig::default());
-        let machine = TransferMachine;
+        let machine = TransferMachine::default();
         let mut state = BTreeMap::new();
         for (sender, nonce, expires_at_ms) in [(1, 0, 900), (1, 1, 900), (2, 0, 50)] {
             let mut meta = meta(sender, nonce, 1, sender * 10 + nonce as u8);

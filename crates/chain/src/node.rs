@@ -176,6 +176,12 @@ impl NodeHandle {
         }
     }
 
+    /// Resolves with the reason when the machine must not run the next block: this is the end of what
+    /// this program can do, and everything up to here is durable.
+    pub async fn halted(&self) -> String {
+        self.shared.halted.until(|reason| reason.map(|reason| reason.to_string())).await
+    }
+
     /// Resolves when the node has stopped.
     pub async fn stopped(&self) {
         self.requests.closed().await;

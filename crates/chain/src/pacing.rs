@@ -18,13 +18,14 @@ use std::{pin::pin, sync::Arc, time::Duration};
 /// What the wait before a block depends on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Parent {
+    pub(crate) height: u64,
     pub(crate) time_ms: u64,
     pub(crate) state_root: [u8; 32],
 }
 
 impl From<&Header> for Parent {
     fn from(header: &Header) -> Self {
-        Self { time_ms: header.time_ms, state_root: header.state_root }
+        Self { height: header.height, time_ms: header.time_ms, state_root: header.state_root }
     }
 }
 
@@ -86,6 +87,10 @@ where
         self.context.child("proposal").spawn(move |clock| async move {
             // A parent that is not known yet is waited for, and paced, by the application.
             if let Some(parent) = shared.parent(&context.parent.1.0) {
+                if shared.refusal(&parent).is_some() {
+                    // Not answering lets the view time out; an answer would begin the next one at once.
+                    return sender.closed().await;
+                }
                 let abandoned = pin!(sender.closed());
                 if let Either::Left(_) = select(abandoned, pin!(pace(&shared, &clock, parent))).await {
                     return;

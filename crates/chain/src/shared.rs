@@ -31,6 +31,7 @@ use std::{
     sync::Arc,
 };
 use tokio::sync::{mpsc, oneshot};
+use tracing::error;
 
 /// Seeds kept; a proposer needs that of its parent's view.
 const SEEDS_MAX: usize = 512;
@@ -120,6 +121,8 @@ pub(crate) struct Shared {
     /// Height of the finalized tip; `None` until the state is loaded.
     pub(crate) height: Watched<Option<u64>>,
     pub(crate) pool: Mutex<Mempool>,
+    /// Why the machine cannot run the block after the finalized tip, once that is so.
+    pub(crate) halted: Watched<Option<Arc<str>>>,
     /// Changes with every transaction taken.
     pub(crate) pool_version: Watched<u64>,
     /// Transactions on their way to peers.
@@ -153,6 +156,7 @@ impl Shared {
             history,
             live: RwLock::new(None),
             height: Watched::new(None),
+            halted: Watched::new(None),
             pool: Mutex::new(pool),
             pool_version: Watched::new(0),
             outgoing,
@@ -173,7 +177,26 @@ impl Shared {
         let height = tip.height;
         self.remember(&tip);
         *self.live.write() = Some(Live { state, tip });
+        self.halt_if_refused();
         self.height.set(Some(height));
+    }
+
+    /// Why the machine must not run the block after `parent`, if it must not.
+    pub(crate) fn refusal(&self, parent: &Parent) -> Option<String> {
+        self.read(|live| {
+            let view = live.state.view(&parent.state_root)?;
+            self.machine.can_run(&view, parent.height.saturating_add(1)).err()
+        })
+        .flatten()
+    }
+
+    /// Takes no more work if the machine must not run the block after the finalized tip.
+    fn halt_if_refused(&self) {
+        let next = self.read(|live| (live.tip.height, self.machine.can_run(live.state.base(), live.tip.height + 1)));
+        if let Some((height, Err(reason))) = next {
+            error!(height, %reason, "this was the last block that this program runs");
+            self.halted.set(Some(reason.into()));
+        }
     }
 
     /// Waits until the state is loaded.
@@ -195,6 +218,9 @@ impl Shared {
     pub(crate) fn admit(&self, tx: Vec<u8>) -> Result<(TxId, Arc<Vec<u8>>), SubmitError> {
         if tx.len() > crate::block::MAX_TX_BYTES {
             return Err(SubmitError::TooLarge(tx.len()));
+        }
+        if let Some(reason) = self.halted.get() {
+            return Err(SubmitError::Halted(reason.to_string()));
         }
         let meta = self.machine.check_stateless(&tx).map_err(SubmitError::Invalid)?;
         if self.pool.lock().contains(&meta.id) {
@@ -257,6 +283,7 @@ impl Shared {
             live.tip = header.clone();
             self.pool.lock().finalized(self.machine.as_ref(), live.state.base(), &senders, header.time_ms);
         });
+        self.halt_if_refused();
         self.height.set(Some(header.height));
         let mut waiters = self.waiters.lock();
         for receipt in receipts {

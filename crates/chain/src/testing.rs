@@ -45,7 +45,10 @@ pub(crate) fn number(state: &dyn StateRead, key: &[u8]) -> u64 {
 
 /// Accounts `[1; 53]` to `[9; 53]` start with a thousand coins each.
 #[derive(Default)]
-pub(crate) struct TransferMachine;
+pub(crate) struct TransferMachine {
+    /// The first block that it cannot run, if there is one.
+    pub(crate) stops_before: Option<u64>,
+}
 
 impl Machine for TransferMachine {
     fn genesis(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
@@ -83,6 +86,13 @@ impl Machine for TransferMachine {
         match transfer.from == transfer.to {
             true => Err("a transfer to oneself".into()),
             false => Ok(()),
+        }
+    }
+
+    fn can_run(&self, _: &dyn StateRead, next_height: u64) -> Result<(), String> {
+        match self.stops_before {
+            Some(height) if next_height >= height => Err(format!("height {height} is for another program")),
+            _ => Ok(()),
         }
     }
 

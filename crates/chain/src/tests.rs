@@ -41,6 +41,16 @@ fn node(
     secret: &CoordinatorSecret,
     peers: &BTreeMap<[u8; 32], SocketAddr>,
 ) -> Node {
+    node_of(TransferMachine::default(), directory, network, secret, peers)
+}
+
+fn node_of(
+    machine: TransferMachine,
+    directory: &Path,
+    network: &NetworkPublic,
+    secret: &CoordinatorSecret,
+    peers: &BTreeMap<[u8; 32], SocketAddr>,
+) -> Node {
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let config = NodeConfig {
         chain: chain_config(network, secret),
@@ -49,7 +59,7 @@ fn node(
         peers: peers.clone(),
         threads: 2,
     };
-    Node::start_tokio(config, Arc::new(TransferMachine)).unwrap()
+    Node::start_tokio(config, Arc::new(machine)).unwrap()
 }
 
 #[test]
@@ -92,6 +102,31 @@ fn one_coordinator_keeps_state_and_history_over_a_restart() {
         let event = block_on(events.next()).unwrap();
         assert_eq!(event.bytes, format!("{}:10", receipt.height).into_bytes());
     }
+}
+
+/// G-2: a program that cannot run a block stops before it with all that came before, however often it is
+/// started; one that can goes on from there.
+#[test]
+fn a_coordinator_stops_before_a_block_that_it_cannot_run_and_a_newer_program_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let (network, secrets) = keys(1);
+    let peers = BTreeMap::new();
+    let start =
+        |stops_before| node_of(TransferMachine { stops_before }, directory.path(), &network, &secrets[0], &peers);
+    let old = start(Some(4));
+    let id = old.handle().submit(Transfer::new(1, 2, 10, 0).encode()).unwrap();
+    let receipt = block_on(old.handle().wait(&id, PATIENCE)).unwrap();
+    for node in [old, start(Some(4))] {
+        let handle = node.handle();
+        assert_eq!(block_on(handle.halted()), "height 4 is for another program");
+        assert_eq!(handle.status().unwrap().tip.height, 3);
+        let refused = handle.submit(Transfer::new(1, 2, 10, 1).encode());
+        assert!(matches!(refused, Err(SubmitError::Halted(_))), "{refused:?}");
+        node.stop();
+    }
+    let node = start(None);
+    assert!(block_on(node.handle().reached(6)).unwrap() >= 6);
+    assert_eq!(block_on(node.handle().receipt(&id)).unwrap(), Some(receipt));
 }
 
 /// Addresses on this machine that are free now.
@@ -153,7 +188,7 @@ fn four_coordinators_on_sockets_agree_and_one_that_was_away_catches_up() {
 
 #[test]
 fn proofs_verify_offline_and_no_byte_of_them_can_change() {
-    simulate(SimulationConfig::default(), Arc::new(TransferMachine), |mut simulation| async move {
+    simulate(SimulationConfig::default(), Arc::new(TransferMachine::default()), |mut simulation| async move {
         let node = simulation.start(0).await;
         let id = node.submit(Transfer::new(1, 2, 10, 0).encode()).unwrap();
         let receipt = node.wait(&id, PATIENCE).await.unwrap();
@@ -184,7 +219,7 @@ fn proofs_verify_offline_and_no_byte_of_them_can_change() {
 fn one_simulated_coordinator_loses_nothing_confirmed_when_the_power_is_cut() {
     simulate_power_loss(
         SimulationConfig::default(),
-        Arc::new(TransferMachine),
+        Arc::new(TransferMachine::default()),
         |mut simulation| async move {
             let node = simulation.start(0).await;
             let mut receipts = Vec::new();
@@ -265,8 +300,32 @@ fn four_simulated_coordinators_with_lossy_links_and_a_crash_agree() {
             links: LinkQuality { latency_ms: 40, jitter_ms: 20, delivered: 0.9 },
             ..SimulationConfig::default()
         };
-        simulate(config, Arc::new(TransferMachine), lossy_network_with_a_crash)
+        simulate(config, Arc::new(TransferMachine::default()), lossy_network_with_a_crash)
     };
     assert_eq!(run(1), run(1), "the same seed gives the same run");
     assert_ne!(run(1), run(2), "randomness in the state depends on the seed");
+}
+
+/// G-2: all coordinators of a network have the last block before the one that none of them can run.
+#[test]
+fn a_network_stops_before_a_block_that_nobody_can_run() {
+    let config = SimulationConfig {
+        seed: 3,
+        coordinators: 4,
+        links: LinkQuality { latency_ms: 40, jitter_ms: 20, delivered: 0.9 },
+        ..SimulationConfig::default()
+    };
+    let machine = TransferMachine { stops_before: Some(6) };
+    simulate(config, Arc::new(machine), |mut simulation| async move {
+        let mut nodes = Vec::new();
+        for index in 0..4 {
+            nodes.push(simulation.start(index).await);
+        }
+        for node in &nodes {
+            assert_eq!(node.halted().await, "height 6 is for another program");
+        }
+        agreed_root(&nodes, 5).await;
+        simulation.sleep(Duration::from_secs(30)).await;
+        assert!(nodes.iter().all(|node| node.status().unwrap().tip.height == 5));
+    });
 }

@@ -13,13 +13,13 @@ pub(crate) struct Watched<T> {
     changed: Notify,
 }
 
-impl<T: Copy> Watched<T> {
+impl<T: Clone> Watched<T> {
     pub(crate) fn new(value: T) -> Self {
         Self { value: Mutex::new(value), changed: Notify::new() }
     }
 
     pub(crate) fn get(&self) -> T {
-        *self.value.lock()
+        self.value.lock().clone()
     }
 
     /// Changes the value and wakes all who wait.

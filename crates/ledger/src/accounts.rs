@@ -40,6 +40,12 @@ pub fn all(state: &dyn StateRead, after: Option<Address>, limit: usize) -> Vec<(
     }
 }
 
+/// The session keys of an account. (E-4)
+pub(crate) fn session_keys_of(state: &dyn StateRead, account: &Address) -> Vec<SessionKey> {
+    let (from, to) = ((*account, SessionPublicKey::ZERO), (*account, SessionPublicKey([0xff; 32])));
+    SESSION_KEYS.range(state, &from, &to, SESSION_KEYS_MAX as usize).into_iter().map(|(_, key)| key).collect()
+}
+
 /// Every session key, for invariants.
 pub(crate) fn all_session_keys(state: &dyn StateRead) -> Vec<SessionKey> {
     SESSION_KEYS.first(state, usize::MAX).into_iter().map(|(_, key)| key).collect()

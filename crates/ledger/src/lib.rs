@@ -15,6 +15,7 @@ pub mod emission;
 mod exec;
 mod genesis;
 mod governance;
+mod holdings;
 pub mod invariants;
 mod liquidity;
 mod orders;

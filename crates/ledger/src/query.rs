@@ -8,9 +8,10 @@ use althing_types::{
     Account, Address, Amount, AssetId, Case, Dao, Delegation, Drip, Holding, LedgerError, LpStake, MarketPool, Model,
     ModelId, Order, OrderId, Params, PoolId, Proposal, ProposalVote, Provider, SessionKey, SessionPublicKey,
     Shareholder, SignedTx, Upgrade,
-    api::{AccountView, Emission, ProposalView, Supply, SwapQuote},
+    api::{Emission, HolderView, Power, ProposalSummary, ProposalView, Supply, SwapQuote},
 };
 
+pub use crate::holdings::{account_view, delegation_view};
 pub use accounts::nonce_next;
 
 /// The parameters in force.
@@ -59,18 +60,6 @@ pub fn emission(state: &dyn StateRead) -> Emission {
 /// Balance and nonce of an account.
 pub fn account(state: &dyn StateRead, address: &Address) -> Account {
     accounts::account(state, address)
-}
-
-/// An account with all that it holds. (E-4)
-pub fn account_view(state: &dyn StateRead, address: &Address) -> AccountView {
-    let provider = staking::provider(state, address).unwrap_or_default();
-    AccountView {
-        address: *address,
-        account: accounts::account(state, address),
-        bond: provider.bond,
-        reserved: provider.reserved,
-        unbonding: provider.unbonding.iter().map(|u| u.amount).sum::<Amount>(),
-    }
 }
 
 /// Accounts in address order.
@@ -191,6 +180,17 @@ pub fn proposals(state: &dyn StateRead, before: Option<u64>, limit: usize) -> Ve
     governance::all(state, before, limit)
 }
 
+/// The same with their titles and where they are now. (G-1)
+pub fn proposal_summaries(state: &dyn StateRead, before: Option<u64>, limit: usize) -> Vec<ProposalSummary> {
+    let now_ms = clock(state).time_ms;
+    let summary = |proposal: Proposal| ProposalSummary {
+        state: proposal.state(now_ms),
+        title: governance::text(state, proposal.id).map(|text| text.title).unwrap_or_default(),
+        proposal,
+    };
+    governance::all(state, before, limit).into_iter().map(summary).collect()
+}
+
 /// An account's vote on a proposal. (G-1)
 pub fn proposal_vote(state: &dyn StateRead, proposal: u64, voter: &Address) -> Option<ProposalVote> {
     governance::vote_of(state, proposal, voter)
@@ -205,6 +205,19 @@ pub fn power(state: &dyn StateRead, address: &Address) -> Amount {
 /// previous block, for the snapshots of proposals whose vote is not over, and since its last changes. (G-1)
 pub fn power_at(state: &dyn StateRead, address: &Address, height: u64) -> Option<Amount> {
     if height > clock(state).height { None } else { votes::power_at(state, address, height) }
+}
+
+/// The say that an account has now, and where it comes from. (G-1)
+pub fn power_view(state: &dyn StateRead, address: &Address) -> Power {
+    let account = accounts::account(state, address);
+    Power {
+        address: *address,
+        power: votes::power(state, address),
+        own: if votes::is_mute(address) { Amount::ZERO } else { account.votable() },
+        delegate: account.voting.delegate,
+        received: account.voting.received,
+        votable: votes::votable(state),
+    }
 }
 
 /// All votable units. (G-1)
@@ -255,6 +268,13 @@ pub fn shareholder(state: &dyn StateRead, model: &ModelId, holder: &Address) -> 
 /// The holders of a model's shares with their sales, in address order. (T-14)
 pub fn shareholders(state: &dyn StateRead, model: &ModelId, after: Option<Address>, limit: usize) -> Vec<Shareholder> {
     shares::holders(state, model, after, limit)
+}
+
+/// The same with what each can claim. (T-14, E-4)
+pub fn holder_views(state: &dyn StateRead, model: &ModelId, after: Option<Address>, limit: usize) -> Vec<HolderView> {
+    let Some(dao) = shares::dao(state, model) else { return Vec::new() };
+    let view = |record: Shareholder| HolderView { claimable: shares::claimable(&dao, &record), record };
+    shares::holders(state, model, after, limit).into_iter().map(view).collect()
 }
 
 /// What an account's shares of a model earned and it can claim. (T-14, E-4)

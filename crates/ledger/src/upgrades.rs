@@ -22,8 +22,8 @@ const SCHEDULED: Map<(), Upgrade> = Map::new(0x57);
 /// Why a program must not execute a block: it does not know the rules. (G-2)
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "from block {height} on, this network runs version {version} of the protocol, and this program knows versions \
-     up to {supported}: install a newer release and start it on the same data, nothing is lost"
+    "this program supports protocol version {supported}; version {version} comes into force at height {height}: \
+     install the new program and start again"
 )]
 pub struct UpgradeNeeded {
     pub version: u32,

@@ -606,7 +606,7 @@ fn an_upgrade_stops_old_programs_before_its_height_and_no_others() {
     assert_eq!(can_run(&net.state, height, 1), needed);
     assert_eq!(can_run(&net.state, height, 2), Ok(()));
     let message = can_run(&net.state, height, 1).unwrap_err().to_string();
-    assert!(message.contains(&format!("from block {height} on, this network runs version 2")), "{message}");
+    assert!(message.contains(&format!("version 2 comes into force at height {height}: install")), "{message}");
     let output = net.block_after(100, Vec::new());
     assert_eq!(output.events, [Event::Upgraded { version, height }]);
     assert_eq!((query::version(&net.state), query::upgrade_pending(&net.state)), (2, None));

@@ -4,7 +4,7 @@
 
 use crate::machine::LedgerState;
 use althing_chain::{NetworkPublic, NodeHandle, ProveError, Stopped, SubmitError, WaitError};
-use althing_ledger::query;
+use althing_ledger::{PROTOCOL_VERSION, query};
 use althing_sdk::{ClientError, EventStream, LedgerClient, OrderFilter};
 use althing_types::{
     Address, Case, ChainId, Event, Genesis, Hash, Model, Order, OrderId, Params, Provider, SessionKey,
@@ -28,6 +28,8 @@ pub struct NodeClient {
     network: String,
     network_key: String,
     coordinators: u32,
+    /// The newest version of the protocol that the node's program can run. (G-2)
+    supported: u32,
 }
 
 fn stopped() -> ClientError {
@@ -45,6 +47,7 @@ impl From<&SubmitError> for RefusalCode {
                 "wrong_nonce"
             }
             SubmitError::Full => "mempool_full",
+            SubmitError::Halted(_) => "upgrade_needed",
             SubmitError::NotReady | SubmitError::Stopped => "not_ready",
         })
     }
@@ -62,7 +65,13 @@ impl NodeClient {
             network: genesis.network.clone(),
             network_key: network.to_hex(),
             coordinators: u32::try_from(network.participants().len()).unwrap_or(u32::MAX),
+            supported: PROTOCOL_VERSION,
         }
+    }
+
+    /// The newest version of the protocol that the node's program can run. (G-2)
+    pub(crate) fn supported(&self) -> u32 {
+        self.supported
     }
 
     /// The node itself.
@@ -71,11 +80,11 @@ impl NodeClient {
     }
 
     /// Reads the finalized state.
-    fn read<R>(&self, read: impl FnOnce(&LedgerState<'_>) -> R) -> Result<R, ClientError> {
+    pub(crate) fn read<R>(&self, read: impl FnOnce(&LedgerState<'_>) -> R) -> Result<R, ClientError> {
         self.node.read(|state, _| read(&LedgerState(state))).ok_or_else(stopped)
     }
 
-    fn find<R>(
+    pub(crate) fn find<R>(
         &self,
         what: impl FnOnce() -> String,
         read: impl FnOnce(&LedgerState<'_>) -> Option<R>,

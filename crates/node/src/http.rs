@@ -1,7 +1,8 @@
-//! The HTTP API of a node, as [`althing_types::api`] lists it: a shell around any [`LedgerClient`].
+//! The HTTP API of a node, as [`althing_types::api`] lists it: a shell around any
+//! [`EconomyClient`], whose own routes are in [`crate::economy`].
 
-use crate::client::WAIT_MS_MAX;
-use althing_sdk::{ClientError, LedgerClient, OrderFilter};
+use crate::{client::WAIT_MS_MAX, economy};
+use althing_sdk::{ClientError, EconomyClient, OrderFilter};
 use althing_types::{
     Address, OrderId, SessionPublicKey, SignedTx, TxId,
     api::{ErrorBody, ErrorDetail, Submit},
@@ -20,16 +21,16 @@ use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-type Client = State<Arc<dyn LedgerClient>>;
+pub(crate) type Client = State<Arc<dyn EconomyClient>>;
 
 /// An error with its status.
-struct ApiError(StatusCode, ErrorBody);
+pub(crate) struct ApiError(StatusCode, ErrorBody);
 
 impl ApiError {
     fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
         Self(status, ErrorBody { error: ErrorDetail { code: code.into(), message: message.into() } })
     }
-    fn bad_request(message: impl ToString) -> Self {
+    pub(crate) fn bad_request(message: impl ToString) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", message.to_string())
     }
 }
@@ -52,12 +53,12 @@ impl IntoResponse for ApiError {
 }
 
 /// Any answer as JSON, or an error.
-fn answer<T: Serialize>(result: Result<T, ClientError>) -> Result<Json<T>, ApiError> {
+pub(crate) fn answer<T: Serialize>(result: Result<T, ClientError>) -> Result<Json<T>, ApiError> {
     Ok(Json(result?))
 }
 
 /// Reads a path parameter; a wrong one says what was expected.
-fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, ApiError> {
+pub(crate) fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, ApiError> {
     text.parse().map_err(ApiError::bad_request)
 }
 
@@ -79,7 +80,7 @@ struct FromHeight {
 }
 
 /// The API over a client of the ledger.
-pub fn router(client: Arc<dyn LedgerClient>) -> Router {
+pub fn router(client: Arc<dyn EconomyClient>) -> Router {
     Router::new()
         .route("/v1/status", get(|State(c): Client| async move { answer(c.status().await) }))
         .route("/v1/params", get(|State(c): Client| async move { answer(c.params().await) }))
@@ -103,6 +104,7 @@ pub fn router(client: Arc<dyn LedgerClient>) -> Router {
         .route("/v1/events", get(events))
         .route("/v1/transactions", post(submit))
         .route("/v1/transactions/{id}", get(transaction))
+        .merge(economy::routes())
         .fallback(|| async { ApiError::new(StatusCode::NOT_FOUND, "not_found", "no such path") })
         .layer(DefaultBodyLimit::max(64 * 1024))
         .with_state(client)

@@ -4,6 +4,7 @@
 //! and [`router`] serves that over HTTP.
 
 mod client;
+mod economy;
 mod http;
 mod machine;
 pub mod receipt;

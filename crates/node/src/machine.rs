@@ -1,7 +1,7 @@
 //! The ledger as the chain's [`Machine`].
 
 use althing_chain::{BlockContext, BlockOutput, Machine, SenderId, StateRead, TxMeta};
-use althing_ledger::{GenesisError, check_for_mempool, execute_block, genesis_state, query};
+use althing_ledger::{GenesisError, PROTOCOL_VERSION, can_run, check_for_mempool, execute_block, genesis_state, query};
 use althing_types::{Address, Auth, ChainId, Event, Genesis, Hash, SessionPublicKey, SignedTx, encode, tx::verify_all};
 use std::collections::BTreeMap;
 
@@ -21,6 +21,8 @@ impl althing_ledger::StateRead for LedgerState<'_> {
 pub struct LedgerMachine {
     chain: ChainId,
     genesis: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// The newest version of the protocol that this program can run. (G-2)
+    supported: u32,
 }
 
 const WALLET: u8 = 0;
@@ -49,7 +51,15 @@ impl LedgerMachine {
     /// # Errors
     /// If the genesis is not sound.
     pub fn new(genesis: &Genesis) -> Result<Self, GenesisError> {
-        Ok(Self { chain: genesis.chain_id(), genesis: genesis_state(genesis)? })
+        Self::supporting(genesis, PROTOCOL_VERSION)
+    }
+
+    /// The same, running versions of the protocol up to `supported`: tests play older programs. (G-2)
+    ///
+    /// # Errors
+    /// If the genesis is not sound.
+    pub fn supporting(genesis: &Genesis, supported: u32) -> Result<Self, GenesisError> {
+        Ok(Self { chain: genesis.chain_id(), genesis: genesis_state(genesis)?, supported })
     }
 
     fn meta(&self, tx: &SignedTx) -> TxMeta {
@@ -103,6 +113,11 @@ impl Machine for LedgerMachine {
         query::wants_beacon(&LedgerState(state))
     }
 
+    /// (G-2)
+    fn can_run(&self, state: &dyn StateRead, next_height: u64) -> Result<(), String> {
+        can_run(&LedgerState(state), next_height, self.supported).map_err(|needed| needed.to_string())
+    }
+
     fn check_mempool(&self, state: &dyn StateRead, tx: &[u8]) -> Result<(), String> {
         let tx = SignedTx::decode(tx).map_err(|error| error.to_string())?;
         check_for_mempool(&LedgerState(state), &tx).map_err(|error| error.to_string())
@@ -134,5 +149,71 @@ impl Machine for LedgerMachine {
             receipts: output.receipts.iter().map(encode).collect(),
             events: output.events.iter().map(encode).collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use althing_ledger::TREASURY;
+    use althing_types::{Amount, Call, profile};
+
+    fn genesis() -> Genesis {
+        let params = profile::parse(profile::DEFAULT, true).unwrap().params;
+        let costs = [params.base_fee_byte, params.base_fee_unit];
+        assert!(costs.iter().any(|cost| !cost.is_zero()), "else the zeros below change nothing");
+        Genesis {
+            network: "test".into(),
+            time_ms: 1_000,
+            coordinators: String::new(),
+            accounts: Vec::new(),
+            models: Vec::new(),
+            voters: Vec::new(),
+            params: althing_types::Params { base_fee_byte: Amount::ZERO, base_fee_unit: Amount::ZERO, ..params },
+        }
+    }
+
+    /// Executes the block at `height` on `state`, with a call of the governor's; no key could sign that.
+    fn run(machine: &LedgerMachine, state: &mut BTreeMap<Vec<u8>, Vec<u8>>, height: u64, call: Option<Call>) {
+        let auth = Auth::Wallet { account: TREASURY, signature: [0; 65] };
+        let tx = |call| encode(&SignedTx { call, nonce: 0, expires_at_ms: u64::MAX, auth });
+        let ctx = BlockContext {
+            height,
+            time_ms: 1_000 + height,
+            view: height,
+            beacon: [0; 32],
+            parent_beacon_view: height - 1,
+        };
+        let txs: Vec<_> = call.map(tx).into_iter().collect();
+        let output = machine.execute(state, &ctx, &txs);
+        for receipt in &output.receipts {
+            assert_eq!(althing_types::decode::<althing_types::TxReceipt>(receipt).unwrap().error, None);
+        }
+        for (key, value) in output.writes {
+            match value {
+                Some(value) => state.insert(key, value),
+                None => state.remove(&key),
+            };
+        }
+    }
+
+    /// G-2: the old program has every block below the height, and says what to do; the new one goes on.
+    #[test]
+    fn a_program_runs_no_block_of_a_version_that_it_does_not_support() {
+        let genesis = genesis();
+        let old = LedgerMachine::supporting(&genesis, 1).unwrap();
+        let new = LedgerMachine::supporting(&genesis, 2).unwrap();
+        let mut state = Machine::genesis(&old);
+        run(&old, &mut state, 1, Some(Call::UpgradeSchedule { version: 2, height: 4 }));
+        for height in 2..4 {
+            assert_eq!((old.can_run(&state, height), new.can_run(&state, height)), (Ok(()), Ok(())));
+            run(&old, &mut state, height, None);
+        }
+        let expected = "this program supports protocol version 1; version 2 comes into force at height 4: \
+                        install the new program and start again";
+        assert_eq!(old.can_run(&state, 4).unwrap_err(), expected);
+        run(&new, &mut state, 4, None);
+        assert_eq!(query::version(&LedgerState(&state)), 2);
+        assert_eq!((old.can_run(&state, 5).unwrap_err().as_str(), new.can_run(&state, 5)), (expected, Ok(())));
     }
 }

@@ -92,7 +92,7 @@ impl HttpClient {
         response.json().await.map_err(|error| self.unreachable(&error))
     }
 
-    async fn get<T: DeserializeOwned>(&self, path: impl AsRef<str>) -> Result<T, ClientError> {
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: impl AsRef<str>) -> Result<T, ClientError> {
         self.json(self.http.get(format!("{}{}", self.base, path.as_ref())), 0).await
     }
 }

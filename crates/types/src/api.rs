@@ -6,6 +6,7 @@
 //! | `POST /v1/transactions` with [`Submit`] | [`Submitted`] at once, or [`Included`] if `wait_ms` is set |
 //! | `GET /v1/transactions/{id}?wait_ms=` | [`Included`] |
 //! | `GET /v1/accounts/{address}` | [`AccountView`] |
+//! | `GET /v1/accounts/{address}/holdings` | [`crate::Holding`], one for each asset beside the native token |
 //! | `GET /v1/accounts/{address}/session-keys/{key}` | [`crate::SessionKey`] |
 //! | `GET /v1/models`, `/v1/models/{id or name}` | [`crate::Model`] |
 //! | `GET /v1/providers`, `/v1/providers/{address}` | [`crate::Provider`] |
@@ -14,6 +15,17 @@
 //! | `GET /v1/supply` | [`Supply`] |
 //! | `GET /v1/emission` | [`Emission`] |
 //! | `GET /v1/params` | [`crate::Params`] |
+//! | `GET /v1/protocol` | [`Protocol`] |
+//! | `GET /v1/delegations?by=ADDRESS`, `?to=ADDRESS` | [`DelegationView`]: what an account delegated, what a provider has |
+//! | `GET /v1/power/{address}` | [`Power`] |
+//! | `GET /v1/proposals` | [`ProposalSummary`], newest first |
+//! | `GET /v1/proposals/{number}` | [`ProposalView`] |
+//! | `GET /v1/proposals/{number}/votes/{address}` | [`crate::ProposalVote`] |
+//! | `GET /v1/daos`, `/v1/daos/{model id}` | [`crate::Dao`] |
+//! | `GET /v1/daos/{model id}/holders` | [`HolderView`] |
+//! | `GET /v1/pools`, `/v1/pools/{id}` | [`crate::MarketPool`] |
+//! | `GET /v1/quote?asset_in=&amount_in=&asset_out=` | [`SwapQuote`]; amounts in base units, of shares in whole ones |
+//! | `GET /v1/drip` | [`crate::Drip`] |
 //! | `GET /v1/blocks/{height}` | [`BlockView`] |
 //! | `GET /v1/events?from=HEIGHT` | server-sent events, one [`BlockEvents`] per block |
 //! | `GET /v1/proofs/orders/{id}` | [`OrderProof`] |
@@ -21,8 +33,9 @@
 //! Errors are `{"error":{"code":…,"message":…}}` with a fitting status.
 
 use crate::{
-    Account, Address, Amount, AssetId, ChainId, Event, Hash, Order, PoolId, Ppm, Proposal, ProposalState, ProposalText,
-    TxId, TxReceipt, object::hex_bytes,
+    Account, Address, Amount, AssetId, ChainId, Event, Hash, ModelId, Order, OrderId, PoolId, Ppm, Proposal,
+    ProposalState, ProposalText, Shareholder, TxId, TxReceipt, Upgrade,
+    object::{Unbonding, hex_bytes},
 };
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -75,17 +88,177 @@ pub struct Included {
     pub receipt: TxReceipt,
 }
 
-/// One account with all that it holds. (E-4)
+/// Where each unit of an account is, and when it comes free. (E-4)
+///
+/// Each list has at most [`ACCOUNT_LIST_MAX`] entries.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccountView {
     pub address: Address,
+    /// With the free balance, what it earned in its life, and whose votes it has.
     #[serde(flatten)]
     pub account: Account,
+    /// The voting power that it commands now. (G-1)
+    pub power: Amount,
     /// Bonded as provider, reservations included.
     pub bond: Amount,
-    /// The part of the bond that outstanding claims may lose.
+    /// What outstanding claims may take from its bond and what is delegated to it, together.
     pub reserved: Amount,
-    pub unbonding: Amount,
+    /// The part of the bond that can start to leave now.
+    pub bond_free: Amount,
+    /// Own bonds on their way out.
+    pub unbonding: Vec<Unbonding>,
+    /// What it delegated to providers.
+    pub delegations: Vec<DelegationView>,
+    /// Fees of its orders that are not over.
+    pub escrowed: Vec<EscrowedFee>,
+    /// False if there are more orders than this answer looked through: `escrowed` may lack some then.
+    pub escrowed_complete: bool,
+    pub deposits: Deposits,
+    /// Its shares of model DAOs.
+    pub shares: Vec<ShareEarnings>,
+    /// Liquidity shares that it staked.
+    pub liquidity: Vec<DripEarnings>,
+}
+
+/// Most entries of each list in an [`AccountView`].
+pub const ACCOUNT_LIST_MAX: usize = 100;
+
+impl AccountView {
+    /// All native units of the account, wherever they are. (E-4)
+    pub fn total(&self) -> Amount {
+        let delegated = self.delegations.iter().map(DelegationView::total);
+        [self.account.free, self.bond, self.deposits.total()]
+            .into_iter()
+            .chain(self.unbonding.iter().map(|part| part.amount))
+            .chain(delegated)
+            .chain(self.escrowed.iter().map(|order| order.fee))
+            .chain(self.shares.iter().map(|shares| shares.claimable))
+            .chain(self.liquidity.iter().map(|stake| stake.claimable))
+            .fold(Amount::ZERO, |sum, part| sum.checked_add(part).unwrap_or(Amount::MAX))
+    }
+}
+
+/// A delegation and what it is worth now. (T-10, E-4)
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DelegationView {
+    pub delegator: Address,
+    pub provider: Address,
+    /// What its shares of the provider's pool are worth.
+    pub value: Amount,
+    /// Parts on their way out.
+    pub leaving: Vec<LeavingView>,
+    /// Earned and not claimed yet: from fees, from minted rewards.
+    pub fees: Amount,
+    pub rewards: Amount,
+    /// What comes back when nothing is left of it. (L-1)
+    pub deposit: Amount,
+}
+
+impl DelegationView {
+    /// Its value, what leaves, and what can be claimed, without the deposit.
+    pub fn total(&self) -> Amount {
+        let leaving = self.leaving.iter().map(|part| part.value);
+        let parts = [self.value, self.fees, self.rewards].into_iter().chain(leaving);
+        parts.fold(Amount::ZERO, |sum, part| sum.checked_add(part).unwrap_or(Amount::MAX))
+    }
+}
+
+/// A part of a delegation on its way out. (T-10)
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeavingView {
+    /// Worth now; a slash can still take from it.
+    pub value: Amount,
+    /// The earliest time; later if a claim may still lose it.
+    pub free_at_ms: u64,
+    /// Goes on to this provider instead of the free balance.
+    pub to: Option<Address>,
+}
+
+/// The fee of an order that is not over. (T-1)
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EscrowedFee {
+    pub order: OrderId,
+    pub fee: Amount,
+    /// An order that nobody solves is refunded then.
+    pub deadline_ms: u64,
+}
+
+/// Deposits that come back to an account, by what they stand behind. (L-1)
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deposits {
+    /// Back when the keys are revoked.
+    pub session_keys: Amount,
+    /// Stays with its record as provider.
+    pub provider: Amount,
+    /// Back when nothing is left of the delegations.
+    pub delegations: Amount,
+    /// Back some time after the orders are over.
+    pub orders: Amount,
+    /// Back some time after the proposals are over.
+    pub proposals: Amount,
+}
+
+impl Deposits {
+    /// Every kind and what is in it.
+    pub fn kinds(&self) -> [(&'static str, Amount); 5] {
+        [
+            ("session keys", self.session_keys),
+            ("provider", self.provider),
+            ("delegations", self.delegations),
+            ("orders", self.orders),
+            ("proposals", self.proposals),
+        ]
+    }
+    /// All of them.
+    pub fn total(&self) -> Amount {
+        self.kinds().into_iter().fold(Amount::ZERO, |sum, (_, part)| sum.checked_add(part).unwrap_or(Amount::MAX))
+    }
+}
+
+/// An account's shares of one model DAO. (T-14, E-4)
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShareEarnings {
+    pub model: ModelId,
+    /// Those on sale included.
+    pub shares: u64,
+    pub on_sale: u64,
+    /// Earned and not claimed yet.
+    pub claimable: Amount,
+}
+
+/// Liquidity shares of one pool that an account staked for the drip. (E-2, E-4)
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DripEarnings {
+    pub pool: PoolId,
+    pub staked: Amount,
+    /// Earned and not claimed yet.
+    pub claimable: Amount,
+}
+
+/// The say that an account has in votes on proposals, now. (G-1)
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Power {
+    pub address: Address,
+    /// What it votes with: its own units, unless it gave them away, and what others gave it.
+    pub power: Amount,
+    /// Its own votable units: free, bonded, delegated.
+    pub own: Amount,
+    /// Who votes with its own units, if somebody else does.
+    pub delegate: Option<Address>,
+    /// Units of others with which it votes.
+    pub received: Amount,
+    /// All votable units of the network.
+    pub votable: Amount,
+}
+
+/// Which version of the protocol runs. (G-2)
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Protocol {
+    /// In force.
+    pub version: u32,
+    /// The newest version that this node's program can run; it stops before a newer one.
+    pub supported: u32,
+    pub scheduled: Option<Upgrade>,
 }
 
 /// Where all units are. (E-3)
@@ -159,6 +332,24 @@ pub struct ProposalView {
     pub proposal: Proposal,
     #[serde(flatten)]
     pub text: ProposalText,
+}
+
+/// A proposal without what it says beside its title. (G-1)
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProposalSummary {
+    pub state: ProposalState,
+    pub title: String,
+    #[serde(flatten)]
+    pub proposal: Proposal,
+}
+
+/// A holder of a model's shares. (T-14)
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HolderView {
+    #[serde(flatten)]
+    pub record: Shareholder,
+    /// Earned and not claimed yet.
+    pub claimable: Amount,
 }
 
 /// What a swap would give now. (G-4)

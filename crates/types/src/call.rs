@@ -538,6 +538,21 @@ mod tests {
     }
 
     #[test]
+    fn the_list_of_names_has_every_call_and_nothing_else() {
+        for (number, name) in (0u8..).zip(Call::NAMES) {
+            // Zeros are a whole call of most kinds; the ledger's conformance test has the others.
+            let bytes = [&[number][..], &[0; 200]].concat();
+            match <Call as BorshDeserialize>::deserialize(&mut &bytes[..]) {
+                Ok(call) => assert_eq!(call.name(), *name),
+                Err(error) => assert!(!error.to_string().contains("Unexpected variant tag"), "{name}: {error}"),
+            }
+        }
+        let beyond = u8::try_from(Call::NAMES.len()).unwrap();
+        let error = <Call as BorshDeserialize>::deserialize(&mut &[beyond][..]).unwrap_err();
+        assert!(error.to_string().contains("Unexpected variant tag"), "a call has no name: {error}");
+    }
+
+    #[test]
     fn a_change_of_a_parameter_keeps_every_digit_in_json() {
         let change = ParamChange { name: "bond_min".into(), value: u128::MAX };
         let call = Call::ParamsSet { changes: vec![change] };
