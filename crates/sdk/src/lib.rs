@@ -23,5 +23,5 @@ pub use content::{Content, ContentError, StoreContent};
 pub use http::HttpClient;
 pub use keys::{SessionKeyPair, SessionSigner, Signer, WalletSigner};
 pub use receipt::Receipt;
-pub use sender::{SendError, Sender};
-pub use watch::order_until;
+pub use sender::{Fate, SendError, Sender};
+pub use watch::{any_order_until, order_until};

@@ -29,6 +29,21 @@ pub enum SendError {
     Timeout(TxId),
 }
 
+/// What became of a signed transaction: certain, and never to change. (T-15)
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// A finalized block has it; its receipt says whether its call was executed.
+    Included(Included),
+    /// It is in no block and can never be in one: its nonce was used by another, or its time is over.
+    Never,
+}
+
+/// Whether a refused transaction may be taken later, or is on its way already.
+fn waits(error: &ClientError) -> bool {
+    let ClientError::Refused { code, .. } = error else { return true };
+    matches!(code.as_str(), "duplicate" | "wrong_nonce" | "expired" | "mempool_full" | "not_ready" | "busy")
+}
+
 /// Sends calls in order for one signer. One sender per key: two would fight over the nonce.
 pub struct Sender {
     client: Arc<dyn LedgerClient>,
@@ -61,6 +76,84 @@ impl Sender {
             None => Ok(self.client.account(account).await?.account.nonce),
             Some(key) => Ok(self.client.session_key(account, key).await?.nonce),
         }
+    }
+
+    /// Signs a call with the next nonce and sends nothing: for callers that put what they are about to
+    /// send on disk first, and bring it to its end with [`Self::settle`], however often they fall in
+    /// between. (T-15)
+    ///
+    /// # Errors
+    /// If the node does not say which nonce is next.
+    pub async fn sign(&self, call: Call) -> Result<SignedTx, ClientError> {
+        let mut next = self.nonce.lock().await;
+        *next = None;
+        let nonce = self.nonce_now().await?;
+        Ok(self.signer.sign(&self.chain, call, nonce, self.clock.now_ms() + VALIDITY_MS))
+    }
+
+    /// Hands a signed transaction in, again and again, until it is certain what became of it. The very
+    /// same transaction takes effect once at most, so this may be repeated at any time. (T-15)
+    ///
+    /// # Errors
+    /// If the node cannot be reached or refuses it: nothing is certain then, and the call is to be
+    /// repeated later.
+    pub async fn settle(&self, tx: &SignedTx) -> Result<Fate, ClientError> {
+        let id = tx.id(&self.chain);
+        let mut lost_since_ms = None;
+        loop {
+            match self.settle_once(tx, id).await {
+                Ok(Some(fate)) => return Ok(fate),
+                Ok(None) => lost_since_ms = None,
+                Err(error @ ClientError::Unreachable { .. }) => {
+                    let now_ms = self.clock.now_ms();
+                    if now_ms >= lost_since_ms.get_or_insert(now_ms).saturating_add(UNREACHABLE_MS) {
+                        return Err(error);
+                    }
+                    self.clock.sleep_ms(NONCE_RETRY_MS).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn settle_once(&self, tx: &SignedTx, id: TxId) -> Result<Option<Fate>, ClientError> {
+        // Nonce and time before the receipt: a block that used the nonce up, or the last one that could
+        // have the transaction, is then among those in which the receipt is looked for.
+        let nonce = self.nonce_now().await?;
+        let over = nonce > tx.nonce || self.client.status().await?.time_ms >= tx.expires_at_ms;
+        let refused = if over { None } else { self.client.submit(tx, 0).await.err() };
+        let wait_ms = if over { 0 } else { RESUBMIT_AFTER_MS };
+        match self.client.transaction(id, wait_ms).await? {
+            Some(included) if included.receipt.error.is_none() => Ok(Some(Fate::Included(included))),
+            // What found no room in a block, or came too early, may still be in a later one. (L-1)
+            Some(included) if over => self.last_receipt(tx, id, included).await.map(|last| Some(Fate::Included(last))),
+            Some(_) => {
+                self.clock.sleep_ms(NONCE_RETRY_MS).await;
+                Ok(None)
+            }
+            None if over => Ok(Some(Fate::Never)),
+            None => match refused {
+                Some(error @ ClientError::Refused { .. }) if !waits(&error) => Err(error),
+                _ => Ok(None),
+            },
+        }
+    }
+
+    /// The last receipt of a transaction that has one with an error: blocks after that one may have it
+    /// again if it left no trace.
+    async fn last_receipt(&self, tx: &SignedTx, id: TxId, first: Included) -> Result<Included, ClientError> {
+        let tip = self.client.status().await?.height;
+        let mut last = first;
+        for height in last.height + 1..=tip {
+            let block = self.client.block(height).await?;
+            if block.time_ms >= tx.expires_at_ms {
+                break;
+            }
+            if let Some(receipt) = block.receipts.into_iter().find(|receipt| receipt.id == id) {
+                last = Included { height, time_ms: block.time_ms, receipt };
+            }
+        }
+        Ok(last)
     }
 
     /// Signs and submits a call; returns as soon as the mempool has it. Calls of one sender enter
