@@ -7,6 +7,7 @@ mod dev;
 mod economics;
 mod home;
 mod output;
+mod programs;
 mod roles;
 mod shipped;
 
