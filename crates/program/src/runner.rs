@@ -269,6 +269,7 @@ impl Runner {
                         attempt.outcome = Outcome::Ordered;
                         tell(Progress::Ordered { task, order, fee: attempt.fee });
                     }
+                    (_, Some(reason)) if never_ran(&reason) => attempt.outcome = Outcome::Lapsed,
                     (_, reason) => {
                         let reason = reason.unwrap_or(LedgerError::Overflow);
                         match (&reason, attempt.parent) {
@@ -357,6 +358,12 @@ impl Runner {
             }
         }
     }
+}
+
+/// Whether a block has the transaction without having run it: it left no trace, and is over. (L-1)
+fn never_ran(reason: &LedgerError) -> bool {
+    use LedgerError::{BlockFull, TransactionExpired, WrongNonce};
+    matches!(reason, BlockFull | TransactionExpired { .. } | WrongNonce { .. })
 }
 
 /// Whether an order is as sure as is waited for, or over.

@@ -237,3 +237,169 @@ impl Sender {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{EventStream, OrderFilter, WalletSigner};
+    use althing_types::{
+        Account, Amount, Case, Hash, Model, Order, OrderId, Params, Provider, SessionKey, SessionPublicKey, TxReceipt,
+        api::{AccountView, BlockView, OrderProof, Status, Submitted, Supply},
+    };
+    use async_trait::async_trait;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    /// A clock that moves when it is waited for.
+    struct Waits(AtomicU64);
+
+    #[async_trait]
+    impl Clock for Waits {
+        fn now_ms(&self) -> u64 {
+            self.0.load(Ordering::Relaxed)
+        }
+        async fn sleep_ms(&self, duration_ms: u64) {
+            self.0.fetch_add(duration_ms, Ordering::Relaxed);
+        }
+    }
+
+    /// A node whose blocks come every second and were written down before: each has the receipts named,
+    /// with the error if there is one, and leaves the nonce named behind.
+    struct Script {
+        clock: Arc<Waits>,
+        blocks: Vec<(Vec<(TxId, Option<LedgerError>)>, u64)>,
+        refusal: Option<&'static str>,
+    }
+
+    impl Script {
+        fn tip(&self) -> u64 {
+            (self.clock.now_ms() / 1_000).min(self.blocks.len() as u64 - 1)
+        }
+        fn included(&self, height: u64, id: TxId) -> Option<Included> {
+            let (receipts, _) = &self.blocks[height as usize];
+            let (_, error) = receipts.iter().find(|(found, _)| *found == id)?;
+            let (sender, fee, call, events) = (Address::ZERO, Amount::ZERO, String::new(), Vec::new());
+            let receipt = TxReceipt { id, sender, call, fee, error: error.clone(), order: None, events };
+            Some(Included { height, time_ms: height * 1_000, receipt })
+        }
+    }
+
+    #[async_trait]
+    impl LedgerClient for Script {
+        async fn status(&self) -> Result<Status, ClientError> {
+            Ok(Status {
+                chain: ChainId::ZERO,
+                network: String::new(),
+                height: self.tip(),
+                time_ms: self.clock.now_ms(),
+                active_ms: 0,
+                state_root: Hash::ZERO,
+                network_key: String::new(),
+                coordinators: 1,
+                peers: 0,
+                mempool: 0,
+                version: String::new(),
+            })
+        }
+        async fn submit(&self, tx: &SignedTx, _: u64) -> Result<Submitted, ClientError> {
+            match self.refusal {
+                None => Ok(Submitted { id: tx.id(&ChainId::ZERO), included: None }),
+                Some(code) => Err(ClientError::Refused { code: code.into(), message: String::new() }),
+            }
+        }
+        async fn transaction(&self, id: TxId, wait_ms: u64) -> Result<Option<Included>, ClientError> {
+            // The first receipt of it, as a node's history may give it.
+            let first = (0..=self.tip()).find_map(|height| self.included(height, id));
+            if first.is_none() {
+                self.clock.sleep_ms(wait_ms).await;
+            }
+            Ok(first)
+        }
+        async fn account(&self, address: Address) -> Result<AccountView, ClientError> {
+            let account = Account { nonce: self.blocks[self.tip() as usize].1, ..Account::default() };
+            let zero = Amount::ZERO;
+            Ok(AccountView { address, account, bond: zero, reserved: zero, unbonding: zero })
+        }
+        async fn block(&self, height: u64) -> Result<BlockView, ClientError> {
+            let ids: Vec<TxId> = self.blocks[height as usize].0.iter().map(|(id, _)| *id).collect();
+            let receipts = ids.into_iter().filter_map(|id| self.included(height, id)).map(|i| i.receipt).collect();
+            let (hash, time_ms) = (Hash::ZERO, height * 1_000);
+            let (digest, parent, beacon, state_root) = (hash, hash, hash, hash);
+            Ok(BlockView { height, time_ms, view: height, digest, parent, beacon, state_root, receipts })
+        }
+        async fn session_key(&self, _: Address, _: SessionPublicKey) -> Result<SessionKey, ClientError> {
+            unimplemented!()
+        }
+        async fn models(&self) -> Result<Vec<Model>, ClientError> {
+            unimplemented!()
+        }
+        async fn model(&self, _: &str) -> Result<Model, ClientError> {
+            unimplemented!()
+        }
+        async fn providers(&self) -> Result<Vec<Provider>, ClientError> {
+            unimplemented!()
+        }
+        async fn provider(&self, _: Address) -> Result<Provider, ClientError> {
+            unimplemented!()
+        }
+        async fn orders(&self, _: OrderFilter) -> Result<Vec<Order>, ClientError> {
+            unimplemented!()
+        }
+        async fn order(&self, _: OrderId) -> Result<Order, ClientError> {
+            unimplemented!()
+        }
+        async fn cases(&self) -> Result<Vec<Case>, ClientError> {
+            unimplemented!()
+        }
+        async fn case(&self, _: OrderId) -> Result<Case, ClientError> {
+            unimplemented!()
+        }
+        async fn params(&self) -> Result<Params, ClientError> {
+            unimplemented!()
+        }
+        async fn supply(&self) -> Result<Supply, ClientError> {
+            unimplemented!()
+        }
+        async fn events(&self, _: u64) -> Result<EventStream, ClientError> {
+            unimplemented!()
+        }
+        async fn order_proof(&self, _: OrderId) -> Result<OrderProof, ClientError> {
+            unimplemented!()
+        }
+    }
+
+    /// T-15: nothing is called certain that may still change.
+    #[tokio::test]
+    async fn what_became_of_a_transaction_is_said_when_it_is_certain() {
+        let signer = Arc::new(WalletSigner::from_secret([1; 32]).unwrap());
+        let call = Call::Transfer { to: Address::ZERO, amount: Amount(1) };
+        let tx = signer.sign(&ChainId::ZERO, call, 5, 10_000);
+        let id = tx.id(&ChainId::ZERO);
+        let idle = |nonce| (vec![], nonce);
+        let done = |nonce| (vec![(id, None)], nonce);
+        let failed = |error, nonce| (vec![(id, Some(error))], nonce);
+        let (full, zero) = (LedgerError::BlockFull, LedgerError::ZeroAmount);
+        // what blocks have, what the node says to the transaction, height and error of the receipt
+        let rows = [
+            (vec![idle(5), idle(5), done(6)], None, Ok(Some((2, None)))),
+            (vec![idle(5), failed(zero.clone(), 6)], None, Ok(Some((1, Some(zero))))),
+            (vec![idle(5), failed(full.clone(), 5), idle(5), done(6)], None, Ok(Some((3, None)))),
+            (vec![idle(5), failed(full.clone(), 5), idle(6)], None, Ok(Some((1, Some(full))))),
+            (vec![idle(5), idle(6)], Some("wrong_nonce"), Ok(None)),
+            (vec![idle(5); 20], Some("duplicate"), Ok(None)),
+            (vec![idle(5)], Some("rejected"), Err("rejected")),
+            (vec![done(6)], Some("rejected"), Ok(Some((0, None)))),
+        ];
+        for (row, (blocks, refusal, expected)) in rows.into_iter().enumerate() {
+            let clock = Arc::new(Waits(AtomicU64::new(0)));
+            let script = Arc::new(Script { clock: clock.clone(), blocks, refusal });
+            let sender = Sender::new(script, clock, signer.clone(), ChainId::ZERO);
+            let got = match sender.settle(&tx).await {
+                Ok(Fate::Included(included)) => Ok(Some((included.height, included.receipt.error))),
+                Ok(Fate::Never) => Ok(None),
+                Err(ClientError::Refused { .. }) => Err("rejected"),
+                Err(error) => panic!("row {row}: {error}"),
+            };
+            assert_eq!(got, expected, "row {row}");
+        }
+    }
+}

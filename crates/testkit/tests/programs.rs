@@ -133,7 +133,7 @@ async fn run_through_falls(running: &Running, client: &Arc<dyn LedgerClient>) ->
         }
         fallen += 1;
         assert!(fallen < 200, "the program does not get on");
-        running.clock.sleep_ms(if fallen % 3 == 0 { 70_000 } else { 10 }).await;
+        running.clock.sleep_ms(if fallen % 3 == 1 { 70_000 } else { 10 }).await;
     }
 }
 
