@@ -51,6 +51,9 @@ pub enum Command {
     /// List, inspect and cancel orders.
     #[command(subcommand)]
     Order(OrderCommand),
+    /// Run chains of orders with a budget; what falls is resumed without paying twice.
+    #[command(subcommand)]
+    Program(ProgramCommand),
     /// List and inspect disputes; contest an answer.
     #[command(subcommand)]
     Dispute(DisputeCommand),
@@ -430,6 +433,9 @@ pub enum OrderCommand {
         /// Only those that are not over.
         #[arg(long)]
         open: bool,
+        /// Only those that name this order as the one that they came from.
+        #[arg(long, value_name = "ORDER")]
+        parent: Option<OrderId>,
         #[command(flatten)]
         node: NodeUrl,
     },
@@ -456,6 +462,9 @@ pub enum OrderCommand {
         /// A sampling seed, for an answer that can be had again.
         #[arg(long)]
         seed: Option<u64>,
+        /// The order that this one came from.
+        #[arg(long, value_name = "ORDER")]
+        parent: Option<OrderId>,
         #[command(flatten)]
         wallet: Wallet,
     },
@@ -471,6 +480,60 @@ pub enum OrderCommand {
         #[command(flatten)]
         wallet: Wallet,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ProgramCommand {
+    /// Start a program; docs/programs.md is the format. Its questions and answers become public.
+    Run(ProgramRun),
+    /// Go on with a run that was stopped, or fell.
+    Resume {
+        /// The run's directory.
+        dir: PathBuf,
+        #[command(flatten)]
+        limits: ProgramLimits,
+        #[command(flatten)]
+        wallet: Wallet,
+    },
+    /// Print a run's timeline: orders, times of their blocks, outputs.
+    Show {
+        /// The run's directory.
+        dir: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct ProgramRun {
+    /// The program, TOML or JSON.
+    pub file: PathBuf,
+    /// A value for one of its inputs; can be given many times.
+    #[arg(long = "input", value_name = "NAME=VALUE")]
+    pub inputs: Vec<String>,
+    /// The answers of orders, of whomever, for one of its inputs.
+    #[arg(long = "orders", value_name = "NAME=ORDER,…")]
+    pub orders: Vec<String>,
+    /// Where the run is kept. [default: the program's name with .run]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// The order that the program's first ones came from.
+    #[arg(long, value_name = "ORDER")]
+    pub parent: Option<OrderId>,
+    /// The most that it may spend, in tokens, instead of what the program says.
+    #[arg(long)]
+    pub budget: Option<Amount>,
+    #[command(flatten)]
+    pub wallet: Wallet,
+}
+
+/// Limits that a run may get anew.
+#[derive(Debug, Args)]
+pub struct ProgramLimits {
+    /// The most that it may spend in all, in tokens.
+    #[arg(long)]
+    pub budget: Option<Amount>,
+    /// How many orders there may be for one task.
+    #[arg(long)]
+    pub attempts: Option<u32>,
 }
 
 #[derive(Debug, Subcommand)]

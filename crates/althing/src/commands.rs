@@ -12,6 +12,7 @@ use crate::{
     home::{CoordinatorHome, Home, Plan},
     market,
     output::{self, spinner, table},
+    programs,
     roles::{self, bind, connect},
     shares, shipped, staking,
 };
@@ -51,6 +52,7 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Transfer(args) => transfer(args, json).await,
         Command::Model(command) => model(command, json).await,
         Command::Order(command) => order(command, json).await,
+        Command::Program(command) => programs::run(command, json).await,
         Command::Dispute(command) => dispute(command, json).await,
         Command::Delegation(command) => staking::delegation(command, json).await,
         Command::Proposal(command) => governing::proposal(command, json).await,
@@ -483,9 +485,10 @@ fn state(order: &Order) -> String {
 
 async fn order(command: OrderCommand, json: bool) -> Result<()> {
     match command {
-        OrderCommand::List { open, node } => {
+        OrderCommand::List { open, parent, node } => {
             let filter = if open { OrderFilter::Open } else { OrderFilter::All };
-            let orders = connect(&node.node).await?.orders(filter).await?;
+            let mut orders = connect(&node.node).await?.orders(filter).await?;
+            orders.retain(|order| parent.is_none() || order.parent == parent);
             if json {
                 return output::json(&orders);
             }
@@ -507,7 +510,7 @@ async fn order(command: OrderCommand, json: bool) -> Result<()> {
             Ok(())
         }
         OrderCommand::Show { order, node } => output::json(&connect(&node.node).await?.order(order).await?),
-        OrderCommand::Submit { model, question, fee, agreements, within_s, seed, wallet } => {
+        OrderCommand::Submit { model, question, fee, agreements, within_s, seed, parent, wallet } => {
             eprintln!("note: question and answer become public in the open lane");
             let model = connect(&wallet.node.node).await?.model(&model).await?;
             let fee = Amount(model.fee.0.saturating_add(fee.0));
@@ -520,7 +523,7 @@ async fn order(command: OrderCommand, json: bool) -> Result<()> {
                 deadline_ms: SystemClock.now_ms().saturating_add(within_s.saturating_mul(1_000)),
                 seed,
                 agreements,
-                parent: None,
+                parent,
             });
             let included = send(&wallet, json, |_| call).await?;
             if let (false, Some(order)) = (json, included.receipt.order) {

@@ -12,6 +12,7 @@ mod governing;
 mod home;
 mod market;
 mod output;
+mod programs;
 mod roles;
 mod shares;
 mod shipped;

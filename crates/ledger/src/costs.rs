@@ -15,10 +15,7 @@ use althing_types::{Address, Amount, Event, LedgerError, Params, SignedTx};
 
 /// The base fee of a transaction. (L-1)
 pub fn base_fee(params: &Params, tx: &SignedTx) -> Amount {
-    let bytes = borsh::object_length(tx).expect("a transaction that was decoded can be encoded");
-    let part = |each: Amount, count: u64| each.0.saturating_mul(u128::from(count));
-    let fee = part(params.base_fee_byte, bytes as u64).saturating_add(part(params.base_fee_unit, tx.call.units()));
-    Amount(fee)
+    tx.base_fee(params)
 }
 
 /// Takes the base fee of a transaction that may run; kept even if its call fails.

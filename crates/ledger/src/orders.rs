@@ -25,15 +25,13 @@ use althing_types::{
     call::OrderSubmit,
     commitment::commitment_hash,
     event::PaymentKind,
-    object::{INLINE_INPUT_BYTES_MAX, SEED_MODULUS, SOLUTIONS_MAX},
+    object::{DEPTH_MAX, INLINE_INPUT_BYTES_MAX, SEED_MODULUS, SOLUTIONS_MAX},
 };
 
 /// Most commitments that one order may hold at a time.
 pub const COMMITMENTS_MAX: usize = 16;
 /// Most agreements with one solution.
 pub const AGREEMENTS_MAX: usize = 8;
-/// Longest chain of parents. (T-15)
-pub const DEPTH_MAX: u8 = 16;
 
 const ORDERS: Map<OrderId, Order> = Map::new(0x20);
 /// Id and number of the newest order. (T-2)

@@ -25,5 +25,5 @@ pub use economy::{Delegations, EconomyClient};
 pub use http::HttpClient;
 pub use keys::{SessionKeyPair, SessionSigner, Signer, WalletSigner};
 pub use receipt::Receipt;
-pub use sender::{SendError, Sender};
-pub use watch::order_until;
+pub use sender::{Fate, SendError, Sender};
+pub use watch::{any_order_until, order_until};

@@ -302,6 +302,11 @@ impl Running {
         self.simulation.spawn(async move { provider.run().await });
     }
 
+    /// What a client without a store of its own can fetch.
+    pub fn content(&self) -> Arc<dyn Content> {
+        Arc::new(SimContent { store: Arc::new(MemoryStore::new()), endpoints: self.endpoints.clone() })
+    }
+
     /// A gateway at a coordinator.
     ///
     /// # Panics

@@ -17,8 +17,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("node", &["ledger", "chain", "sdk", "types", "content"]),
     ("provider", &["sdk", "types", "content", "runtime"]),
     ("gateway", &["sdk", "types", "content", "runtime"]),
+    ("program", &["sdk", "types", "runtime"]),
     ("testkit", &["node", "chain", "provider", "gateway", "sdk", "types", "content", "runtime", "ledger"]),
-    ("althing", &["node", "chain", "provider", "gateway", "sdk", "types", "content", "runtime", "ledger", "scenario"]),
+    (
+        "althing",
+        &[
+            "node", "chain", "provider", "gateway", "program", "sdk", "types", "content", "runtime", "ledger",
+            "scenario",
+        ],
+    ),
 ];
 
 fn root() -> PathBuf {

@@ -11,6 +11,8 @@ pub const SEED_MODULUS: u64 = 0x1F_FFFF_FFFF_FFF0;
 pub const INLINE_INPUT_BYTES_MAX: usize = 4096;
 /// How many valid reveals of one order the ledger keeps. (T-3)
 pub const SOLUTIONS_MAX: usize = 3;
+/// How many orders may lead to one: the longest chain of parents. (T-15)
+pub const DEPTH_MAX: u8 = 16;
 
 /// Balances and nonce of one account.
 #[derive(Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]

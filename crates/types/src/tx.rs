@@ -9,7 +9,7 @@
 //!
 //! The chain id is in what is signed, never in the transaction itself.
 
-use crate::{Address, Call, ChainId, Event, Hash, LedgerError, SessionPublicKey, TxId, encode};
+use crate::{Address, Amount, Call, ChainId, Event, Hash, LedgerError, Params, SessionPublicKey, TxId, encode};
 use borsh::{BorshDeserialize, BorshSerialize};
 use secp256k1::ecdsa::{RecoverableSignature, RecoveryId};
 use serde::{Deserialize, Serialize};
@@ -57,7 +57,7 @@ pub struct TxReceipt {
     pub sender: Address,
     pub call: String,
     /// What was paid for it, whether it was executed or not. (L-1)
-    pub fee: crate::Amount,
+    pub fee: Amount,
     /// `None` if the call was executed, the reason if it left no trace.
     pub error: Option<LedgerError>,
     /// The order that the call opened, for `order_submit`.
@@ -169,6 +169,13 @@ impl SignedTx {
             ])
             .0,
         )
+    }
+
+    /// What the ledger takes for it, by its bytes and by what its call makes every node do. (L-1)
+    pub fn base_fee(&self, params: &Params) -> Amount {
+        let part = |each: Amount, count: u64| each.0.saturating_mul(u128::from(count));
+        let bytes = part(params.base_fee_byte, encode(self).len() as u64);
+        Amount(bytes.saturating_add(part(params.base_fee_unit, self.call.units())))
     }
 
     /// Decodes a transaction as it came from outside.
