@@ -88,8 +88,7 @@ impl LedgerClient for FakeLedger {
     async fn account(&self, address: Address) -> Result<AccountView, ClientError> {
         let ledger = self.ledger.lock();
         let account = Account { free: ledger.free, earned: ledger.earned, ..Account::default() };
-        let (bond, reserved, unbonding) = (Amount::tokens(100), Amount::ZERO, Amount::ZERO);
-        Ok(AccountView { address, account, bond, reserved, unbonding })
+        Ok(AccountView { address, account, bond: Amount::tokens(100), ..AccountView::default() })
     }
     async fn session_key(&self, account: Address, key: SessionPublicKey) -> Result<SessionKey, ClientError> {
         let scope = althing_types::call::Scope::Provider;

@@ -31,6 +31,7 @@ pub enum SendError {
 
 /// What became of a signed transaction: certain, and never to change. (T-15)
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant)] // there is one at a time
 pub enum Fate {
     /// A finalized block has it; its receipt says whether its call was executed.
     Included(Included),
@@ -244,7 +245,7 @@ mod tests {
     use crate::{EventStream, OrderFilter, WalletSigner};
     use althing_types::{
         Account, Amount, Case, Hash, Model, Order, OrderId, Params, Provider, SessionKey, SessionPublicKey, TxReceipt,
-        api::{AccountView, BlockView, OrderProof, Status, Submitted, Supply},
+        api::{AccountView, BlockView, Emission, OrderProof, Status, Submitted, Supply},
     };
     use async_trait::async_trait;
     use std::sync::atomic::{AtomicU64, Ordering};
@@ -262,11 +263,14 @@ mod tests {
         }
     }
 
+    /// Receipts of a block, and the nonce after it.
+    type Scripted = (Vec<(TxId, Option<LedgerError>)>, u64);
+
     /// A node whose blocks come every second and were written down before: each has the receipts named,
     /// with the error if there is one, and leaves the nonce named behind.
     struct Script {
         clock: Arc<Waits>,
-        blocks: Vec<(Vec<(TxId, Option<LedgerError>)>, u64)>,
+        blocks: Vec<Scripted>,
         refusal: Option<&'static str>,
     }
 
@@ -316,8 +320,7 @@ mod tests {
         }
         async fn account(&self, address: Address) -> Result<AccountView, ClientError> {
             let account = Account { nonce: self.blocks[self.tip() as usize].1, ..Account::default() };
-            let zero = Amount::ZERO;
-            Ok(AccountView { address, account, bond: zero, reserved: zero, unbonding: zero })
+            Ok(AccountView { address, account, ..AccountView::default() })
         }
         async fn block(&self, height: u64) -> Result<BlockView, ClientError> {
             let ids: Vec<TxId> = self.blocks[height as usize].0.iter().map(|(id, _)| *id).collect();
@@ -330,6 +333,9 @@ mod tests {
             unimplemented!()
         }
         async fn models(&self) -> Result<Vec<Model>, ClientError> {
+            unimplemented!()
+        }
+        async fn emission(&self) -> Result<Emission, ClientError> {
             unimplemented!()
         }
         async fn model(&self, _: &str) -> Result<Model, ClientError> {

@@ -91,7 +91,7 @@ pub struct Included {
 /// Where each unit of an account is, and when it comes free. (E-4)
 ///
 /// Each list has at most [`ACCOUNT_LIST_MAX`] entries.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccountView {
     pub address: Address,
     /// With the free balance, what it earned in its life, and whose votes it has.
