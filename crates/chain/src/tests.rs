@@ -113,18 +113,18 @@ fn a_coordinator_stops_before_a_block_that_it_cannot_run_and_a_newer_program_goe
     let peers = BTreeMap::new();
     let start =
         |stops_before| node_of(TransferMachine { stops_before }, directory.path(), &network, &secrets[0], &peers);
-    let old = start(Some(4));
-    let id = old.handle().submit(Transfer::new(1, 2, 10, 0).encode()).unwrap();
-    let receipt = block_on(old.handle().wait(&id, PATIENCE)).unwrap();
-    for node in [old, start(Some(4))] {
+    let mut node = start(Some(4));
+    let id = node.handle().submit(Transfer::new(1, 2, 10, 0).encode()).unwrap();
+    let receipt = block_on(node.handle().wait(&id, PATIENCE)).unwrap();
+    for again in [true, false] {
         let handle = node.handle();
         assert_eq!(block_on(handle.halted()), "height 4 is for another program");
         assert_eq!(handle.status().unwrap().tip.height, 3);
         let refused = handle.submit(Transfer::new(1, 2, 10, 1).encode());
         assert!(matches!(refused, Err(SubmitError::Halted(_))), "{refused:?}");
         node.stop();
+        node = start(again.then_some(4));
     }
-    let node = start(None);
     assert!(block_on(node.handle().reached(6)).unwrap() >= 6);
     assert_eq!(block_on(node.handle().receipt(&id)).unwrap(), Some(receipt));
 }
