@@ -426,6 +426,20 @@ mod tests {
     }
 
     #[test]
+    fn the_examples_are_programs() {
+        // T-15
+        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/programs");
+        let mut read = 0;
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            Program::parse(&std::fs::read_to_string(&path).unwrap())
+                .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            read += 1;
+        }
+        assert!(read >= 5);
+    }
+
+    #[test]
     fn a_text_becomes_a_list() {
         assert_eq!(Split::Lines.items("1. one\n\n- two\n 3) three\n4 winds"), ["one", "two", "three", "4 winds"]);
         assert_eq!(Split::Sentences.items("One fox ran. It was 2.5 m.\nEnd"), ["One fox ran.", "It was 2.5 m.", "End"]);
