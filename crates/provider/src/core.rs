@@ -134,7 +134,8 @@ pub struct Provider {
     status: Mutex<ProviderStatus>,
     known: Mutex<Option<Known>>,
     book: Mutex<Book>,
-    /// Orders that did not pay when they were last looked at: they may, once they are older. (T-12)
+    /// Orders that did not pay or were refused when they were last looked at: they may be taken once they
+    /// are older, or the stake is free. (T-12)
     left: Mutex<BTreeSet<OrderId>>,
     /// What the account had earned when this provider first asked.
     earned_before: Mutex<Option<Earned>>,
@@ -397,12 +398,16 @@ impl Provider {
                     self.left.lock().remove(&id);
                     return;
                 }
-                // Somebody was faster or the window closed: the next event tells.
+                // Somebody was faster, the window closed, or the stake is reserved for other work: if no
+                // event tells, a later look does.
                 Err(StepError::Send(SendError::Ledger(error))) => {
                     tracing::debug!(provider = %self.config.account, order = %id.short(), %error, "refused");
-                    return;
+                    return self.look_again(id);
                 }
-                Err(error) => return self.trouble(&format!("order {}: {error}", id.short())),
+                Err(error) => {
+                    self.look_again(id);
+                    return self.trouble(&format!("order {}: {error}", id.short()));
+                }
             };
             if step == Step::Nothing {
                 return;
@@ -475,11 +480,18 @@ impl Provider {
         let appraisal = self.config.policy.appraise(&offer);
         let take = appraisal.take;
         self.decided(order, offer.task, now_ms, appraisal);
-        let mut left = self.left.lock();
-        if !take && left.len() < LEFT_MAX {
-            left.insert(order.id);
+        if !take {
+            self.look_again(order.id);
         }
         take
+    }
+
+    /// Has an order looked at again when the market is read next, so many at a time.
+    fn look_again(&self, order: OrderId) {
+        let mut left = self.left.lock();
+        if left.len() < LEFT_MAX {
+            left.insert(order);
+        }
     }
 
     /// Whether a dispute's transaction can be paid for: disputes need no profit, but they need that. (T-7, L-1)
