@@ -500,7 +500,7 @@ fn a_proposal_changes_parameters_from_the_next_block_on() {
 fn parameters_that_do_not_fit_are_refused_with_the_reason() {
     for (changes, expected) in [
         (vec![change("colour", 1)], "there is no parameter \"colour\""),
-        (vec![change("slash", 1_000_001)], "slash = 1000001 is not between 0 and 1000000"),
+        (vec![change("slash", 1_000_001)], "slash = 1000001 is not between 0 and 500000"),
         (
             vec![change("slash_leader", 600_000), change("slash_jurors", 500_000)],
             "slash_leader + slash_jurors add up to 1100000 ppm, more than the whole",

@@ -6,7 +6,7 @@
 //! ledger holds the chain. The core takes ledger, time, content and memory as traits and spawns
 //! nothing, so it runs inside the deterministic simulation as it is.
 //!
-//! - [`file`]: the file, checked as far as it can be without running it
+//! - [`mod@file`]: the file, checked as far as it can be without running it
 //! - [`template`]: prompts with places for values
 //! - [`record`]: what a run has done so far: all that is kept
 //! - [`decide`]: from a run to its next action, as a pure function
