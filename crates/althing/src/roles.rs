@@ -14,6 +14,7 @@ use althing_runtime::{Engine, Package};
 use althing_sdk::{HttpClient, LedgerClient, SessionKeyPair, StoreContent, SystemClock};
 use althing_types::ModelId;
 use anyhow::{Context as _, Result};
+use futures::FutureExt as _;
 use std::{collections::BTreeMap, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, task::JoinHandle};
 
@@ -103,6 +104,12 @@ pub async fn start_node(home: CoordinatorHome, api: TcpListener, threads: usize)
         threads,
     };
     let node = tokio::task::spawn_blocking(move || Node::start_tokio(config, machine)).await??;
+    // One that stopped before an upgrade does not go on with the same program. (G-2)
+    let halted = node.handle().halted().now_or_never();
+    if let Some(reason) = halted {
+        tokio::task::spawn_blocking(move || node.stop()).await?;
+        anyhow::bail!(reason);
+    }
     let client = Arc::new(NodeClient::new(node.handle().clone(), &home.genesis, &home.network));
     let mut tasks = Tasks::default();
     let address = api.local_addr()?;
