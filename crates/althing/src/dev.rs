@@ -75,9 +75,8 @@ struct Told<'a> {
 
 /// Reads a profile: a file, or one that is shipped by its name. With `dev`, its windows are seconds.
 pub fn read_profile(name: &str, dev: bool) -> Result<profile::Profile> {
-    let shipped = profile::SHIPPED.iter().find(|(shipped, _)| *shipped == name);
-    let text = match shipped {
-        Some((_, text)) => (*text).to_owned(),
+    let text = match profile::shipped(name) {
+        Some(text) => text.to_owned(),
         None => std::fs::read_to_string(name).with_context(|| {
             let names: Vec<_> = profile::SHIPPED.iter().map(|(name, _)| *name).collect();
             format!("{name} is neither a file nor a shipped profile ({})", names.join(", "))

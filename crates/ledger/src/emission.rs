@@ -27,8 +27,17 @@ type Wide = Uint<512, 8>;
 
 /// Binary digits behind the point.
 const FRACTION_BITS: usize = 224;
-/// ln 2, rounded down.
-const LN_2: &str = "b17217f7d1cf79abc9e3b39803f2f6af40f343267298b62d8a0d175b";
+/// ln 2, rounded down, scaled by 2^224: b17217f7d1cf79abc9e3b39803f2f6af40f343267298b62d8a0d175b.
+const LN_2: Wide = Wide::from_limbs([
+    0x7298_b62d_8a0d_175b,
+    0x03f2_f6af_40f3_4326,
+    0xd1cf_79ab_c9e3_b398,
+    0x0000_0000_b172_17f7,
+    0,
+    0,
+    0,
+    0,
+]);
 /// The multiplier never exceeds this.
 const MULTIPLIER_MAX: u64 = 100;
 /// From this exponent on, a supply of 20 % above target, nothing is minted.
@@ -66,9 +75,8 @@ fn exp2_negative(numerator: u128, denominator: u128) -> Wide {
     if numerator == 0 {
         return one();
     }
-    let ln_2 = Wide::from_str_radix(LN_2, 16).expect("the digits of ln 2 are hexadecimal");
     let x = (wide(numerator) << FRACTION_BITS) / wide(denominator);
-    let y = (x * ln_2) >> FRACTION_BITS;
+    let y = (x * LN_2) >> FRACTION_BITS;
     let (mut positive, mut negative) = (one(), Wide::ZERO);
     let mut term = one();
     for k in 1u64.. {
@@ -160,11 +168,17 @@ pub(crate) fn supply(state: &dyn StateRead, params: &Params) -> Amount {
     book.minted.checked_add(genesis).unwrap_or(Amount::MAX)
 }
 
-/// What the curve says at a time.
-fn at(state: &dyn StateRead, params: &Params, now_ms: u64) -> Emission {
+/// Where the curve stands at a time: time since genesis in ms, target, supply.
+fn at(state: &dyn StateRead, params: &Params, now_ms: u64) -> (u64, Amount, Amount) {
     let elapsed_ms = now_ms.saturating_sub(book(state).started_ms);
-    let supply = supply(state, params);
     let target = target(params.emission_cap, params.emission_halving_ms, elapsed_ms);
+    (elapsed_ms, target, supply(state, params))
+}
+
+/// Where the curve stands now, and what it gives. (T-6)
+pub fn now(state: &dyn StateRead) -> Emission {
+    let params = query::params(state);
+    let (elapsed_ms, target, supply) = at(state, &params, query::clock(state).time_ms);
     Emission {
         elapsed_ms,
         cap: params.emission_cap,
@@ -173,11 +187,6 @@ fn at(state: &dyn StateRead, params: &Params, now_ms: u64) -> Emission {
         multiplier: multiplier(target, supply),
         reward: reward(params.reward_base, params.emission_cap, target, supply),
     }
-}
-
-/// Where the curve stands now. (T-6)
-pub fn now(state: &dyn StateRead) -> Emission {
-    at(state, &query::params(state), query::clock(state).time_ms)
 }
 
 /// What claiming `order` now mints, its treasury and liquidity parts included. (T-6, T-21)
@@ -193,19 +202,20 @@ pub(crate) fn task_reward(exec: &Exec<'_>, order: &Order) -> Amount {
     let Some(terms) = registry::model(&exec.state, &order.model).and_then(|model| model.reward) else {
         return Amount::ZERO;
     };
-    let curve = at(&exec.state, params, exec.now());
+    let (_, target, supply) = at(&exec.state, params, exec.now());
     let per_ppm = u128::from(Ppm::ONE.0);
-    let mut reward = curve.reward.mul_div_floor(terms.rate.into(), per_ppm).unwrap_or_default();
+    let reward = reward(params.reward_base, params.emission_cap, target, supply);
+    let mut reward = reward.mul_div_floor(terms.rate.into(), per_ppm).unwrap_or_default();
     if params.reward_metered {
         let size = order.solutions.first().map_or(0, |solution| solution.output_size);
         let (part, whole) = (size.min(terms.unit_bytes), terms.unit_bytes.max(1));
         reward = reward.mul_div_floor(part.into(), whole.into()).unwrap_or_default();
     }
     if params.emission_ceiling > 0 {
-        let ceiling = curve.target.mul_div_floor(params.emission_ceiling.into(), per_ppm).unwrap_or(Amount::MAX);
-        reward = reward.min(ceiling.saturating_sub(curve.supply));
+        let ceiling = target.mul_div_floor(params.emission_ceiling.into(), per_ppm).unwrap_or(Amount::MAX);
+        reward = reward.min(ceiling.saturating_sub(supply));
     }
-    reward.min(params.emission_cap.saturating_sub(curve.supply))
+    reward.min(params.emission_cap.saturating_sub(supply))
 }
 
 /// Writes a mint into the book.

@@ -10,10 +10,7 @@ use althing_ledger::{
     query,
 };
 use althing_types::{
-    Amount, Call, Event, Genesis, Input, LedgerError as E, ModelReward, OrderState, Params, Verification,
-    event::PaymentKind,
-    genesis::{GenesisAccount, GenesisModel},
-    profile,
+    Amount, Call, Event, Input, LedgerError as E, ModelReward, OrderState, Params, event::PaymentKind, profile,
 };
 use proptest::prelude::*;
 use support::*;
@@ -259,34 +256,10 @@ fn dml(client: &str, bonds: &str, change: impl FnOnce(&mut Params)) -> Net {
     let mut params = profile::parse(profile::DML, true).unwrap().params;
     params.voting_period_ms = 8_000;
     change(&mut params);
-    let account = |address, free: &str, bond: &str| GenesisAccount {
-        address,
-        free: alth(free),
-        bond: alth(bond),
-        session_keys: Vec::new(),
-        assets: Vec::new(),
-    };
-    let model = |name: &str, verification| GenesisModel {
-        name: name.into(),
-        owner: OWNER,
-        package: output(name),
-        fee: alth("1"),
-        payee: PAYEE,
-        verification,
-        reward: None,
-    };
-    let genesis = Genesis {
-        network: "dml".into(),
-        time_ms: START_MS,
-        coordinators: String::new(),
-        accounts: [account(CLIENT, client, "0")]
-            .into_iter()
-            .chain((1..=5).map(|n| account(provider(n), "1", bonds)))
-            .collect(),
-        models: vec![model("exact", Verification::Exact), model("loose", Verification::None)],
-        voters: (1..=4).map(provider).collect(),
-        params,
-    };
+    let mut genesis = Net::genesis(5, bonds, params);
+    genesis.accounts[0].free = alth(client);
+    genesis.accounts[1..].iter_mut().for_each(|provider| provider.free = alth("1"));
+    genesis.voters = (1..=4).map(provider).collect();
     Net::of(&genesis, 5)
 }
 

@@ -228,8 +228,8 @@ pub fn parse(text: &str) -> Result<Scenario, ScenarioError> {
 
 /// The text of a profile: a shipped one, or a file relative to `directory`.
 pub(crate) fn profile_text(name: &str, directory: &Path) -> Result<String, ScenarioError> {
-    if let Some((_, text)) = althing_types::profile::SHIPPED.iter().find(|(shipped, _)| *shipped == name) {
-        return Ok((*text).to_owned());
+    if let Some(text) = althing_types::profile::shipped(name) {
+        return Ok(text.to_owned());
     }
     let path = directory.join(name);
     std::fs::read_to_string(&path).map_err(|source| ScenarioError::Read { path: path.display().to_string(), source })

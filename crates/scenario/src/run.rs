@@ -125,14 +125,8 @@ pub fn run(scenario: &Scenario, directory: &Path) -> Result<Report, ScenarioErro
 fn params(scenario: &Scenario, directory: &Path) -> Result<Params, ScenarioError> {
     let failed = |reason: String| ScenarioError::Profile { name: scenario.profile.clone(), reason };
     let text = profile_text(&scenario.profile, directory)?;
-    let mut table: toml::Table = toml::from_str(&text)?;
-    let dev = table.remove("dev");
-    if let (true, Some(toml::Value::Table(dev))) = (scenario.dev, dev) {
-        table.extend(dev);
-    }
-    table.extend(scenario.params.clone());
-    let text = toml::to_string(&table).map_err(|error| failed(error.to_string()))?;
-    let mut params = profile::parse(&text, false).map_err(|error| failed(error.to_string()))?.params;
+    let profile = profile::parse_with(&text, scenario.dev, scenario.params.clone());
+    let mut params = profile.map_err(|error| failed(error.to_string()))?.params;
     // Time passes in blocks of the scenario's length: none of it is a standstill.
     params.active_step_ms_max = params.active_step_ms_max.max(scenario.block);
     Ok(params)

@@ -287,6 +287,11 @@ mod tests {
         }
     }
 
+    /// What the sender has no business to ask.
+    fn unscripted<T>() -> Result<T, ClientError> {
+        Err(ClientError::NotFound("what no script has".into()))
+    }
+
     #[async_trait]
     impl LedgerClient for Script {
         async fn status(&self) -> Result<Status, ClientError> {
@@ -330,46 +335,46 @@ mod tests {
             Ok(BlockView { height, time_ms, view: height, digest, parent, beacon, state_root, receipts })
         }
         async fn session_key(&self, _: Address, _: SessionPublicKey) -> Result<SessionKey, ClientError> {
-            unimplemented!()
+            unscripted()
         }
         async fn models(&self) -> Result<Vec<Model>, ClientError> {
-            unimplemented!()
+            unscripted()
         }
         async fn emission(&self) -> Result<Emission, ClientError> {
-            unimplemented!()
+            unscripted()
         }
         async fn model(&self, _: &str) -> Result<Model, ClientError> {
-            unimplemented!()
+            unscripted()
         }
         async fn providers(&self) -> Result<Vec<Provider>, ClientError> {
-            unimplemented!()
+            unscripted()
         }
         async fn provider(&self, _: Address) -> Result<Provider, ClientError> {
-            unimplemented!()
+            unscripted()
         }
         async fn orders(&self, _: OrderFilter) -> Result<Vec<Order>, ClientError> {
-            unimplemented!()
+            unscripted()
         }
         async fn order(&self, _: OrderId) -> Result<Order, ClientError> {
-            unimplemented!()
+            unscripted()
         }
         async fn cases(&self) -> Result<Vec<Case>, ClientError> {
-            unimplemented!()
+            unscripted()
         }
         async fn case(&self, _: OrderId) -> Result<Case, ClientError> {
-            unimplemented!()
+            unscripted()
         }
         async fn params(&self) -> Result<Params, ClientError> {
-            unimplemented!()
+            unscripted()
         }
         async fn supply(&self) -> Result<Supply, ClientError> {
-            unimplemented!()
+            unscripted()
         }
         async fn events(&self, _: u64) -> Result<EventStream, ClientError> {
-            unimplemented!()
+            unscripted()
         }
         async fn order_proof(&self, _: OrderId) -> Result<OrderProof, ClientError> {
-            unimplemented!()
+            unscripted()
         }
     }
 

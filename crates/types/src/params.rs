@@ -5,10 +5,10 @@
 
 use crate::{Amount, Ppm, amount};
 use borsh::{BorshDeserialize, BorshSerialize};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
 
 /// A parameter's value as one number: milliseconds, base units, parts per million, a count, 0 or 1.
-pub trait ParamValue: Sized {
+pub trait ParamValue: Sized + Serialize + DeserializeOwned {
     /// What the number counts.
     const UNIT: Unit;
     /// The value as a number.
@@ -16,9 +16,13 @@ pub trait ParamValue: Sized {
     /// The value that a number stands for, if there is one.
     fn from_number(number: u128) -> Option<Self>;
     /// Reads it from a profile.
-    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error>;
+    fn read<'de, D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        <Self as Deserialize>::deserialize(d)
+    }
     /// Writes it as a profile does.
-    fn write<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error>;
+    fn write<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        Serialize::serialize(self, s)
+    }
 }
 
 /// What a parameter's number counts.
@@ -41,8 +45,6 @@ macro_rules! param_value {
             const UNIT: Unit = Unit::Count;
             fn to_number(&self) -> u128 { (*self).into() }
             fn from_number(number: u128) -> Option<Self> { number.try_into().ok() }
-            fn read<'de, D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> { <Self as Deserialize>::deserialize(d) }
-            fn write<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> { Serialize::serialize(self, s) }
         }
     )* };
 }
@@ -56,12 +58,6 @@ impl ParamValue for bool {
     fn from_number(number: u128) -> Option<Self> {
         (number < 2).then_some(number == 1)
     }
-    fn read<'de, D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        <Self as Deserialize>::deserialize(d)
-    }
-    fn write<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        Serialize::serialize(self, s)
-    }
 }
 
 impl ParamValue for Ppm {
@@ -71,12 +67,6 @@ impl ParamValue for Ppm {
     }
     fn from_number(number: u128) -> Option<Self> {
         number.try_into().ok().map(Self)
-    }
-    fn read<'de, D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        <Self as Deserialize>::deserialize(d)
-    }
-    fn write<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        Serialize::serialize(self, s)
     }
 }
 

@@ -62,17 +62,31 @@ fn take_table(table: &mut toml::Table, name: &'static str) -> Result<toml::Table
     }
 }
 
+/// The text of a shipped profile.
+pub fn shipped(name: &str) -> Option<&'static str> {
+    SHIPPED.iter().find(|(shipped, _)| *shipped == name).map(|(_, text)| *text)
+}
+
 /// Reads a profile; with `dev`, its `[dev]` values replace the others.
 ///
 /// # Errors
 /// If a parameter is missing, unknown, or contradicts another.
 pub fn parse(text: &str, dev: bool) -> Result<Profile, ProfileError> {
+    parse_with(text, dev, toml::Table::new())
+}
+
+/// The same, with parameters that differ from the profile's.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_with(text: &str, dev: bool, changes: toml::Table) -> Result<Profile, ProfileError> {
     let mut table: toml::Table = toml::from_str(text)?;
     let overrides = take_table(&mut table, "dev")?;
     let genesis = take_table(&mut table, "genesis")?;
     if dev {
         table.extend(overrides);
     }
+    table.extend(changes);
     let params: Params = toml::Value::Table(table).try_into()?;
     params.validate()?;
     Ok(Profile { params, genesis: toml::Value::Table(genesis).try_into()? })
