@@ -1,8 +1,9 @@
 //! From a prompt to text: the tokenizer, the loop, and pieces of text as they come.
 
 use crate::{
+    forward::Scratch,
     llama::{Config, Llama, LoadError, logits_digest},
-    matmul::Plan,
+    plan::Plan,
     sampler::{Sampler, Sampling},
 };
 use tokenizers::Tokenizer;
@@ -124,7 +125,7 @@ impl TextModel {
     pub fn generate(
         &self,
         request: &GenerateRequest,
-        plan: Plan,
+        plan: &Plan,
         mut emit: impl FnMut(&str) -> bool,
     ) -> Result<Generation, GenerateError> {
         let config = self.llama.config();
@@ -139,19 +140,18 @@ impl TextModel {
         let room = (config.context_tokens - prompt.len()).min(request.max_tokens);
         let mut cache = self.llama.cache();
         let mut sampler = Sampler::new(request.sampling, request.seed);
-        let mut seen = prompt.clone();
-        let mut logits = self.llama.forward(&mut cache, &prompt, plan);
+        let mut scratch = Scratch::default();
+        let mut logits = self.llama.forward(&mut cache, &prompt, plan, &mut scratch);
         let mut answer = Vec::new();
         let (mut text, mut emitted) = (String::new(), 0);
         let mut finish_reason = FinishReason::Length;
         while answer.len() < room {
-            let token = sampler.sample(&logits, &seen);
+            let token = sampler.sample(logits, &prompt, &answer);
             if config.eos.contains(&token) {
                 finish_reason = FinishReason::Stop;
                 break;
             }
             answer.push(token);
-            seen.push(token);
             text = self.decode(&answer)?;
             if let Some(at) =
                 request.stop.iter().filter(|stop| !stop.is_empty()).filter_map(|stop| text.find(stop.as_str())).min()
@@ -168,7 +168,7 @@ impl TextModel {
                 emitted = certain;
             }
             if answer.len() < room {
-                logits = self.llama.forward(&mut cache, &[token], plan);
+                logits = self.llama.forward(&mut cache, &[token], plan, &mut scratch);
             }
         }
         if text.len() > emitted && !emit(&text[emitted..]) {
@@ -179,7 +179,7 @@ impl TextModel {
             finish_reason,
             prompt_tokens: prompt.len(),
             completion_tokens: answer.len(),
-            logits_digest: logits_digest(&logits),
+            logits_digest: logits_digest(logits),
         })
     }
 

@@ -6,22 +6,47 @@
 //!
 //! - [`level`]: which instructions the kernels use; never what they compute
 //! - [`math`]: exp, SiLU, softmax, norms, f16, one element at a time
-//! - [`matmul`]: packed weights times vectors, the one place where speed is made
-//! - [`llama`]: the Llama architecture
+//! - [`plan`], [`pool`]: how work is split; never what it gives
+//! - [`activation`]: vectors on their way into matrices, f32 and int8
+//! - [`matmul`]: packed weights times vectors, where nearly all time goes
+//! - [`rope`], [`attention`], [`cache`]: positions, attention, and what a sequence remembers
+//! - [`tensors`]: where weights come from
+//! - [`llama`], [`forward`]: the Llama architecture, its weights and its computation
 //! - [`sampler`]: from logits to a token
 //! - [`generate`]: from a prompt to text
 
+pub mod activation;
+mod attention;
+pub mod cache;
+pub mod forward;
 pub mod generate;
+mod isa;
 pub mod level;
 pub mod llama;
 pub mod math;
 pub mod matmul;
+pub mod plan;
+pub mod pool;
+pub mod rope;
 pub mod sampler;
+pub mod tensors;
+mod vector;
 
+pub use activation::Activations;
+pub use cache::KvCache;
+pub use forward::{Scratch, Sequence};
 pub use generate::{FinishReason, GenerateError, GenerateRequest, Generation, PromptPart, TextModel};
 pub use level::Level;
-pub use llama::{Config, KvCache, Llama, LoadError};
+pub use llama::{Config, Llama};
+pub use matmul::{Format, Matrix, MatrixError};
+pub use plan::Plan;
+pub use pool::Pool;
+pub use rope::{RopeConfig, RopePairs};
 pub use sampler::{Sampler, Sampling};
+pub use tensors::{LoadError, Safetensors, Tensor, TensorSource};
+
+// Panels are read in the order in which files store their numbers.
+const _: () = assert!(cfg!(target_endian = "little"), "little-endian machines only");
 
 /// Version of the numeric contract in `NUMERICS.md`.
 pub const NUMERICS_VERSION: u32 = 1;

@@ -4,13 +4,13 @@
 //! platform to platform.
 
 /// 1.5 · 2^23: adding and subtracting it rounds a small f32 to the nearest integer, ties to even.
-const ROUND: f32 = 12_582_912.0;
-const LOG2_E: f32 = f32::from_bits(0x3fb8_aa3b);
+pub(crate) const ROUND: f32 = 12_582_912.0;
+pub(crate) const LOG2_E: f32 = f32::from_bits(0x3fb8_aa3b);
 /// ln 2 in two parts, the first with trailing zeros so that its small multiples are exact.
-const LN2_HIGH: f32 = f32::from_bits(0x3f31_8000);
-const LN2_LOW: f32 = f32::from_bits(0xb95e_8083);
+pub(crate) const LN2_HIGH: f32 = f32::from_bits(0x3f31_8000);
+pub(crate) const LN2_LOW: f32 = f32::from_bits(0xb95e_8083);
 /// Coefficients of (e^r − 1 − r) / r², |r| ≤ ln 2 / 2, highest power first.
-const EXP: [f32; 6] = [
+pub(crate) const EXP: [f32; 6] = [
     f32::from_bits(0x3950_6967),
     f32::from_bits(0x3ab7_43ce),
     f32::from_bits(0x3c08_8908),

@@ -4,7 +4,7 @@ use crate::{
     chat::{ChatInput, ChatOutput, Finish, Role},
     package::{Manifest, Package, PackageError},
 };
-use althing_exact::{FinishReason, GenerateError, GenerateRequest, PromptPart, Sampling, TextModel, matmul::Plan};
+use althing_exact::{FinishReason, GenerateError, GenerateRequest, Plan, PromptPart, Sampling, TextModel};
 
 /// Why a run gave no output. Neither is a result: nothing about the input follows from it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -95,6 +95,7 @@ impl ChatEngine {
                 top_p,
                 top_k: defaults.top_k,
                 repetition_penalty: defaults.repetition_penalty,
+                ..Sampling::default()
             },
             seed,
             stop: input.stop,
@@ -112,7 +113,7 @@ impl Engine for ChatEngine {
             Ok(request) => request,
             Err(refusal) => return Ok(refusal.to_bytes()),
         };
-        let output = match self.model.generate(&request, self.plan, emit) {
+        let output = match self.model.generate(&request, &self.plan, emit) {
             Ok(answer) => ChatOutput::Answer {
                 text: answer.text,
                 finish_reason: match answer.finish_reason {
