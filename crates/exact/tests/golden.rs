@@ -1,0 +1,106 @@
+//! Digests that every machine must reproduce, at each of its levels: of every kernel's output, and
+//! of a small model in every format. They change only with a new version of `NUMERICS.md`.
+
+mod common;
+
+use althing_exact::{Activations, Format, Level, Matrix, Plan, Scratch, Sequence};
+use common::{Random, Tiny, VOCABULARY, digest};
+
+/// Per format: a product of a 75 × 1280 matrix with seven vectors; all rows as f32; all logits of
+/// 100 tokens, of the plain model and of the one with extras.
+const GOLDEN: [(Format, [&str; 4]); 7] = [
+    (
+        Format::F32,
+        [
+            "c0271f5d345a3cb671a12cb4dcfc523595221c9d5a25dfc291c93e65813c1c72",
+            "1ba03d15c4790e4a82db47e948238e5fefdd2aede55c1479ab2a56f17e495b2f",
+            "a0eb70e68767db7fc70390b4bef1d16ba5c75d2485650f91c343c38bf27f30f6",
+            "c2dcd778cbe385d3444fd089403b9a17cec765db1cb1202c1bc82751ec0345b2",
+        ],
+    ),
+    (
+        Format::F16,
+        [
+            "28c08c05f16bd59f95dd8ef6c5c091f40c85d2caba841ebbc08e362d2f8cdec9",
+            "b1ac15327d0a11013c5cc76c52b2b928e45a4530bf114ed4729c20ccd2f0354e",
+            "ff0271d76da3a5147b672c92b2a12b8caef09588cd59841732529971142326e6",
+            "38c28f9a145ef76999bbe76cc7c8d561a74d6ec1ed8754485f63371ad84dc871",
+        ],
+    ),
+    (
+        Format::Bf16,
+        [
+            "005847bc0ffe7750075c0f50c148a656a405e4f11ecf83e0db9f9a8c9371854f",
+            "77fabd4920052921d08893cb0eb72216e203269532bffa5bdec04044745cf0b0",
+            "cbb56f87b046b2692c5e7ff4da235274205b51b1f49fdacd857b3abdf552c91d",
+            "e9e1b7c3245b1352965f8a783c2ca2fe2e8d7406867426800fdac3e606c6bbef",
+        ],
+    ),
+    (
+        Format::Q8_0,
+        [
+            "b4625b60384ea1115b13abae893b7f2d3eea5ebcf12b580eaf064d579e146eb6",
+            "e52a880872e51ddf917443be79f71b94cc25aeaecb93b6f0512b1f51d57d28fa",
+            "0fb577b3367d838c0968436baaf3888b36ecb72cf7ab59f255f99ab5c6f6f283",
+            "a6f1f865ce4b2f7a8a797fff29be41021396d85c2b40377390f459c8a3366e9f",
+        ],
+    ),
+    (
+        Format::Q4_0,
+        [
+            "aef4fee0609a644a89eda98e2ee030cc808f44e95ee551f05247ae7f0dc75c41",
+            "bbb73cf7d6aee95d952ee00ba1f2b0eaf16c720bc8155429224c5d88477edf2b",
+            "60573cd590ba0ec6008bd180cd801eea93d84ceafa66fa1d699a6141ecd019dd",
+            "c1f3b226ffd83fd5bd2f52a9cccf0b1fe5ef3f998c53ce02ac1bd8f728363aea",
+        ],
+    ),
+    (
+        Format::Q4K,
+        [
+            "1c609a0e2019be03e18309fb08b9c5ada61d9b0fbe5b87641e161c1b75169972",
+            "c8aaa689a73a8aba67aaa8c6ff4eceba2d68ba3bb14389416f343897506e296c",
+            "b62b884752848e1da9016a3659d45dcc586195c19c50850c1553dd61d2cc7645",
+            "cb0d7388d2d131191a994fb5124121d930d6638dc7081e198c73ac8c11edb6ee",
+        ],
+    ),
+    (
+        Format::Q6K,
+        [
+            "876445fd26b9a75724d4db6c2b38b5d25406e2510a91eaff44575036c177f07e",
+            "f9c142682ea62ad794e92b5bdc011b85e7d1954ef284751f92b866b2743c572e",
+            "3a510c7934fe608fe2349151c4e061199bb60faad2ebe099c709af6558041dfa",
+            "83baa9391623fdc8c6fddc5dcc78157bffcd99bc0e0b834c176477fcf10c7428",
+        ],
+    ),
+];
+
+fn computed(level: Level, format: Format) -> [String; 4] {
+    let plan = Plan::at(level, 2).splitting_all();
+    let (n, k, m) = (75, 1280, 7);
+    let mut random = Random(0x2545_f491_4f6c_dd1d);
+    let matrix = Matrix::pack(format, n, k, &random.matrix(format, n, k)).expect("whole blocks of finite numbers");
+    let mut y = vec![0.0; m * n];
+    matrix.multiply(&mut Activations::new(m, k, &random.floats(m * k)), &mut y, &plan);
+    let mut rows = vec![0.0; n * k];
+    for (index, row) in rows.chunks_exact_mut(k).enumerate() {
+        matrix.row(index, row);
+    }
+    let tokens: Vec<u32> = (0..100).map(|i| (i * 37 + 11) % VOCABULARY).collect();
+    let logits = |extras| {
+        let model = Tiny::model(format, extras);
+        let (mut cache, mut scratch) = (model.cache(), Scratch::default());
+        let logits = model.forward_batch(&mut [Sequence::all(&mut cache, &tokens)], &plan, &mut scratch);
+        assert!(logits.iter().all(|logit| logit.is_finite()), "finite numbers, or they tell nothing");
+        digest(logits)
+    };
+    [digest(&y), digest(&rows), logits(false), logits(true)]
+}
+
+#[test]
+fn every_level_has_the_golden_bits() {
+    for level in Level::available() {
+        for (format, golden) in GOLDEN {
+            assert_eq!(computed(level, format), golden, "{format:?} at {level}");
+        }
+    }
+}
