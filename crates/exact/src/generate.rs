@@ -1,7 +1,8 @@
 //! From a prompt to text: the tokenizer, the loop, and pieces of text as they come.
 
 use crate::{
-    llama::{Config, Llama, LoadError, logits_digest},
+    config::Config,
+    llama::{Llama, LoadError, logits_digest},
     matmul::Plan,
     sampler::{Sampler, Sampling},
 };

@@ -2,11 +2,12 @@
 //! SwiGLU. The order of every sum is fixed (`NUMERICS.md`), so prompts may be fed in any pieces.
 
 use crate::{
+    config::Config,
+    gguf::GgufError,
     math::{self, dot, f16_to_f32, rms_norm, silu, softmax},
     matmul::{Packed, Plan},
 };
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
-use serde::Deserialize;
 
 /// Tokens that one pass through the layers carries: bounds the scratch memory of long prompts.
 const CHUNK_TOKENS: usize = 64;
@@ -20,137 +21,10 @@ pub enum LoadError {
     Weights(String),
     #[error("tokenizer.json: {0}")]
     Tokenizer(String),
-}
-
-/// The numbers of `config.json` that matter to the computation.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Config {
-    pub vocab_size: usize,
-    pub hidden_size: usize,
-    pub intermediate_size: usize,
-    pub layers: usize,
-    pub heads: usize,
-    pub kv_heads: usize,
-    pub head_dim: usize,
-    /// Longest sequence, prompt and completion together, tokens.
-    pub context_tokens: usize,
-    pub rms_norm_eps: f32,
-    pub rope_theta: f64,
-    /// Whether the output head is the embedding.
-    pub tied: bool,
-    /// Tokens that end an answer.
-    pub eos: Vec<u32>,
-}
-
-/// `config.json` as Hugging Face writes it; unknown fields are other tools' business, but fields
-/// that would change the computation and that we do not compute are refused.
-#[derive(Deserialize)]
-struct HfConfig {
-    model_type: String,
-    vocab_size: usize,
-    hidden_size: usize,
-    intermediate_size: usize,
-    num_hidden_layers: usize,
-    num_attention_heads: usize,
-    num_key_value_heads: Option<usize>,
-    head_dim: Option<usize>,
-    max_position_embeddings: usize,
-    rms_norm_eps: f64,
-    #[serde(default = "theta_default")]
-    rope_theta: f64,
-    #[serde(default)]
-    tie_word_embeddings: bool,
-    #[serde(default)]
-    hidden_act: Option<String>,
-    #[serde(default)]
-    attention_bias: bool,
-    #[serde(default)]
-    mlp_bias: bool,
-    #[serde(default)]
-    rope_scaling: Option<serde_json::Value>,
-    eos_token_id: Eos,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Eos {
-    One(u32),
-    Many(Vec<u32>),
-}
-
-fn theta_default() -> f64 {
-    10_000.0
-}
-
-impl Config {
-    /// Reads and checks `config.json`.
-    ///
-    /// # Errors
-    /// [`LoadError::Config`] if it is malformed, out of bounds, or asks for what is not computed here.
-    pub fn parse(json: &[u8]) -> Result<Self, LoadError> {
-        let fail = |why: String| Err(LoadError::Config(why));
-        let hf: HfConfig = serde_json::from_slice(json).map_err(|error| LoadError::Config(error.to_string()))?;
-        if hf.model_type != "llama" {
-            return fail(format!("model_type is {:?}, only \"llama\" runs here", hf.model_type));
-        }
-        if hf.attention_bias || hf.mlp_bias {
-            return fail("biases are not supported".into());
-        }
-        if hf.rope_scaling.is_some_and(|value| !value.is_null()) {
-            return fail("rope_scaling is not supported".into());
-        }
-        if hf.hidden_act.as_deref().is_some_and(|act| act != "silu") {
-            return fail("hidden_act must be \"silu\"".into());
-        }
-        for (name, value, max) in [
-            ("vocab_size", hf.vocab_size, 1 << 20),
-            ("hidden_size", hf.hidden_size, 1 << 16),
-            ("intermediate_size", hf.intermediate_size, 1 << 18),
-            ("num_hidden_layers", hf.num_hidden_layers, 512),
-            ("num_attention_heads", hf.num_attention_heads, 1 << 10),
-            ("max_position_embeddings", hf.max_position_embeddings, 1 << 20),
-        ] {
-            if value == 0 || value > max {
-                return fail(format!("{name} = {value} is not between 1 and {max}"));
-            }
-        }
-        let heads = hf.num_attention_heads;
-        let kv_heads = hf.num_key_value_heads.unwrap_or(heads);
-        if kv_heads == 0 || !heads.is_multiple_of(kv_heads) {
-            return fail(format!("{heads} heads cannot share {kv_heads} key-value heads"));
-        }
-        let head_dim = hf.head_dim.unwrap_or(hf.hidden_size / heads);
-        if head_dim == 0 || head_dim > 1024 || !head_dim.is_multiple_of(2) {
-            return fail(format!("head_dim = {head_dim} is not an even number up to 1024"));
-        }
-        let epsilon_fits = hf.rms_norm_eps > 0.0 && hf.rms_norm_eps < 1.0;
-        if !epsilon_fits || !(1.0..=1e12).contains(&hf.rope_theta) {
-            return fail("rms_norm_eps or rope_theta is out of range".into());
-        }
-        let eos = match hf.eos_token_id {
-            Eos::One(token) => vec![token],
-            Eos::Many(tokens) => tokens,
-        };
-        if eos.is_empty() || eos.iter().any(|token| *token as usize >= hf.vocab_size) {
-            return fail("eos_token_id is not in the vocabulary".into());
-        }
-        #[allow(clippy::cast_possible_truncation)] // rounding to f32 is what the contract says
-        let rms_norm_eps = hf.rms_norm_eps as f32;
-        Ok(Self {
-            vocab_size: hf.vocab_size,
-            hidden_size: hf.hidden_size,
-            intermediate_size: hf.intermediate_size,
-            layers: hf.num_hidden_layers,
-            heads,
-            kv_heads,
-            head_dim,
-            context_tokens: hf.max_position_embeddings,
-            rms_norm_eps,
-            rope_theta: hf.rope_theta,
-            tied: hf.tie_word_embeddings,
-            eos,
-        })
-    }
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
+    #[error("chat template: {0}")]
+    Template(String),
 }
 
 struct Layer {
@@ -267,6 +141,9 @@ impl Llama {
     /// # Errors
     /// [`LoadError::Weights`] if a tensor is missing, of another shape or type, or not finite.
     pub fn from_safetensors(config: Config, file: &[u8]) -> Result<Self, LoadError> {
+        if config.qkv_bias || config.qk_norm || config.rope_interleaved || !config.rope_divisors.is_empty() {
+            return Err(LoadError::Config("biases, norms of queries and scaled rotations are not computed yet".into()));
+        }
         let weights = Weights(SafeTensors::deserialize(file).map_err(|error| LoadError::Weights(error.to_string()))?);
         let Config { hidden_size: hidden, intermediate_size: ffn, heads, kv_heads, head_dim, .. } = config;
         let embedding = weights.floats("model.embed_tokens.weight", &[config.vocab_size, hidden])?;
