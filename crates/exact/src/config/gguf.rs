@@ -154,6 +154,7 @@ impl Config {
                 return Err(GgufError::key(&section.key(name), format!("not the {head_dim} of a head")).into());
             }
         }
+        super::within(&[("head_dim", head_dim, super::HEAD_DIM_MAX)]).map_err(Wrong::in_gguf)?;
         let name = "attention.layer_norm_rms_epsilon";
         let rms_norm_eps = section.float(name)?.ok_or_else(|| missing(name))?;
         let (bos, add_bos, eos) = special_tokens(gguf)?;

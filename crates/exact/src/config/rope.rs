@@ -87,11 +87,10 @@ mod tests {
         assert_eq!(divisors.len(), 32);
         assert_eq!(divisors[..15], [1.0; 15]);
         assert_eq!(divisors[18..], [32.0; 14]);
-        // Llama 3.2's own divisors, as its GGUF files store them.
         assert_eq!(divisors[15..18], LLAMA_3_2_BLENDED);
     }
-    /// From transformers' formula, computed there in f32 with the same three digits.
-    const LLAMA_3_2_BLENDED: [f32; 3] = [0.0; 3];
+    /// From transformers' formula for the numbers of Llama 3.2, in Python's floats.
+    const LLAMA_3_2_BLENDED: [f32; 3] = [1.651_329_3, 3.292_262, 9.666_729];
 
     #[test]
     fn scalings_that_are_not_computed_are_refused_by_name() {

@@ -10,7 +10,7 @@ mod guard;
 use crate::{generate::PromptPart, gguf::Gguf, llama::LoadError, tokenizer::TextTokenizer};
 use guard::Guard;
 use minijinja::{
-    AutoEscape, Environment, Error, ErrorKind, Value, context,
+    AutoEscape, Environment, Error, ErrorKind, State, Value, context,
     syntax::SyntaxConfig,
     value::{Kwargs, ValueKind},
 };
@@ -24,6 +24,9 @@ pub const OUTPUT_BYTES_MAX: usize = 8 << 20;
 /// Instructions of one rendering. A message takes some hundreds.
 pub const FUEL: u64 = 400_000;
 
+/// Who can say a message.
+pub const ROLES: [&str; 3] = ["system", "user", "assistant"];
+
 /// Why a conversation has no prompt.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
@@ -34,6 +37,8 @@ pub enum TemplateError {
     Raised(String),
     #[error("the template fails on this conversation: {0}")]
     Render(String),
+    #[error("{0:?} is not a role: system, user and assistant are")]
+    Role(String),
     #[error("the conversation becomes larger than {OUTPUT_BYTES_MAX} bytes")]
     OutputTooLarge,
 }
@@ -41,7 +46,7 @@ pub enum TemplateError {
 /// One message, as templates see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TemplateMessage<'a> {
-    /// `system`, `user` or `assistant`.
+    /// One of [`ROLES`]. Templates make markers of roles, so they are not strangers' to choose.
     pub role: &'a str,
     pub content: &'a str,
 }
@@ -177,23 +182,20 @@ impl ChatTemplate {
     /// # Errors
     /// If the template refuses or fails, or runs out of its bounds.
     pub fn render(&self, messages: &[TemplateMessage<'_>], answer: bool) -> Result<Vec<PromptPart>, TemplateError> {
+        if let Some(message) = messages.iter().find(|message| !ROLES.contains(&message.role)) {
+            return Err(TemplateError::Role(message.role.into()));
+        }
         let render = |edges: bool| {
-            let guarded: Vec<Value> = messages
-                .iter()
-                .map(|message| {
-                    let (role, content) = (
-                        self.guard.break_markers(message.role, edges),
-                        self.guard.break_markers(message.content, edges),
-                    );
-                    context! { role, content }
-                })
-                .collect();
-            self.render_guarded(guarded, answer).map(|text| self.guard.parts(&text))
+            let guarded = |message: &TemplateMessage<'_>| {
+                context! { role => message.role, content => self.guard.break_markers(message.content, edges) }
+            };
+            let text = self.render_guarded(messages.iter().map(guarded).collect(), answer)?;
+            Ok(self.guard.parts(&text))
         };
         let parts = render(false)?;
         // A message may hold one end of a marker whose other end the template writes. Breaking such
         // ends changes how ordinary texts are tokenized, so it is done only where it matters.
-        if messages.iter().all(|message| !self.guard.has_edge(message.role) && !self.guard.has_edge(message.content)) {
+        if !messages.iter().any(|message| self.guard.has_edge(message.content)) {
             return Ok(parts);
         }
         let careful = render(true)?;
@@ -253,7 +255,7 @@ fn environment() -> Result<Environment<'static>, Error> {
     let mut environment = Environment::new();
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
     environment.set_auto_escape_callback(|_| AutoEscape::None);
-    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.set_unknown_method_callback(python_method);
     environment.set_fuel(Some(FUEL));
     // Python's spelling of its constants.
     environment.set_formatter(|output, state, value| match value.kind() {
@@ -266,6 +268,25 @@ fn environment() -> Result<Environment<'static>, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, format!("{RAISED}{message}")))
     });
     Ok(environment)
+}
+
+/// Python's methods of texts, lists and dictionaries.
+fn python_method(state: &mut State<'_, '_>, value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
+    match (method, value.as_str(), args) {
+        ("title", Some(text), []) => Ok(title(text).into()),
+        _ => minijinja_contrib::pycompat::unknown_method_callback(state, value, method, args),
+    }
+}
+
+/// Python's `str.title`: a capital wherever a letter follows what is none, inside words too.
+fn title(text: &str) -> String {
+    let mut after_letter = false;
+    let letters = text.chars().map(|char| {
+        let cased: String = if after_letter { char.to_lowercase().collect() } else { char.to_uppercase().collect() };
+        after_letter = char.is_lowercase() || char.is_uppercase();
+        cased
+    });
+    letters.collect()
 }
 
 /// Python's `json.dumps(…, ensure_ascii=False)`.
