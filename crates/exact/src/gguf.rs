@@ -309,8 +309,7 @@ impl<'a> Gguf<'a> {
     /// If its type does not run here.
     pub fn tensor(&self, name: &str) -> Result<Option<Tensor<'a>>, GgufError> {
         let Some(info) = self.tensors.get(name) else { return Ok(None) };
-        let (format, data) = self.slice(name, info)?;
-        Ok(Some(Tensor { format, shape: info.shape.clone(), data }))
+        self.slice(name, info).map(|(format, data)| Some(Tensor { format, shape: info.shape.clone(), data }))
     }
 
     /// Keys of all metadata entries, in order.

@@ -283,3 +283,55 @@ proptest! {
         }
     }
 }
+
+/// Small files of each kind, whole.
+fn seeds() -> Vec<Vec<u8>> {
+    let small = json!({"tokens": ["<unk>", "<s>", "▁", "a", "b", "▁a", "ab", "<0x00>", "<0x0A>"], "types": [2, 3, 1, 1, 1, 1, 1, 6, 6]});
+    let scores = [0.0, 0.0, -4.0, -5.0, -6.0, -1.0, -2.0, 0.0, 0.0];
+    let spm = vocabulary(&small, "llama").f32s("tokenizer.ggml.scores", &scores);
+    let bpe = vocabulary(&json!({"tokens": ["a", "b", "ab", "Ġ", "<x>"], "types": [1, 1, 1, 1, 3]}), "gpt2");
+    let bpe = bpe.strs("tokenizer.ggml.merges", &["a b"]).str("tokenizer.ggml.pre", "smollm");
+    let bert = vocabulary(&json!({"tokens": ["[UNK]", "[CLS]", "[SEP]", "▁a", "b"], "types": [3, 3, 3, 1, 1]}), "bert");
+    [spm, bpe, bert].map(|file| file.bytes()).to_vec()
+}
+
+/// Uses a tokenizer, if it was loaded.
+fn exercise(tokenizer: Result<TextTokenizer, althing_exact::LoadError>) {
+    let Ok(tokenizer) = tokenizer else { return };
+    for text in ["", "a b ab\n", "<x> <s>þ😀", "   ", "\u{0}\u{fffd}[UNK]"] {
+        for part in [PromptPart::Markers(text.into()), PromptPart::Text(text.into())] {
+            let _ = tokenizer.encode(&[part]).map(|tokens| tokenizer.decode(&tokens));
+        }
+        let _ = tokenizer.encode_whole(text);
+    }
+    let _ = tokenizer.decode(&[0, 1, 2, 3, 15, u32::MAX]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1500))]
+
+    #[test]
+    fn no_mutation_of_a_vocabulary_panics(seed in 0..3usize, changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4)) {
+        let mut file = seeds()[seed].clone();
+        for (at, byte) in changes {
+            let at = at.index(file.len());
+            file[at] = byte;
+        }
+        if let Ok(gguf) = Gguf::read(&file) {
+            exercise(TextTokenizer::from_gguf(&gguf, 16));
+        }
+    }
+
+    #[test]
+    fn no_mutation_of_a_tokenizer_json_panics(
+        at in any::<prop::sample::Index>(), length in 0..12usize,
+        piece in prop::sample::select(vec!["", "null", "0", "-1", "99999999999", "\"\"", "\"a\"", "true", "[]", "{}", "1.5", "\"ab\"", "\"BPE\"", "[\"a\"]", "\"<s>\""]),
+        decoder in prop::sample::select(vec!["ByteLevel", "WordPiece", "Metaspace", "ByteFallback", "Fuse"]),
+    ) {
+        let mut text = String::from_utf8(with("/decoder/type", decoder.into())).unwrap();
+        let start = at.index(text.len());
+        let end = (start + length).min(text.len());
+        text.replace_range(start..end, piece);
+        exercise(TextTokenizer::from_json(text.as_bytes(), 8));
+    }
+}

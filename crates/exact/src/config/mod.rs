@@ -6,14 +6,16 @@
 //! the computation and is not computed here is refused by name: a model that runs with other maths
 //! than its maker's would give wrong answers that all machines agree on.
 
+mod bert;
 mod gguf;
 mod hf;
-pub mod others;
+mod others;
 mod rope;
 
-pub use others::{Activation, BertConfig, BloomConfig, GptNeoxConfig, Pooling};
+pub use bert::{BertConfig, Pooling};
+pub use others::{Activation, BloomConfig, GptNeoxConfig};
 
-use crate::llama::LoadError;
+use crate::{llama::LoadError, template::TokenizerConfig, tokenizer::TextTokenizer};
 
 /// Most of each number; see [`Config::check`].
 pub(crate) const VOCAB_MAX: usize = 1 << 20;
@@ -171,6 +173,13 @@ impl Config {
         self.eos.dedup();
         special_tokens(self.vocab_size, self.bos, &self.eos)
             .map_err(|wrong| fail(format!("{}: {}", wrong.field, wrong.why)))
+    }
+
+    /// Sets whether texts start with `bos`, as `tokenizer_config.json` says, or, where it is silent,
+    /// as the tokenizer itself does.
+    pub fn set_add_bos(&mut self, config: &TokenizerConfig, tokenizer: &TextTokenizer) {
+        let adds = |bos| config.add_bos_token.unwrap_or_else(|| tokenizer.adds_first(bos));
+        self.add_bos = self.bos.is_some_and(adds);
     }
 }
 

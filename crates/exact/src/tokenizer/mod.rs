@@ -128,6 +128,11 @@ impl TextTokenizer {
         }
     }
 
+    /// Whether the vocabulary's maker has every text start with this token.
+    pub fn adds_first(&self, token: u32) -> bool {
+        self.tokenizer.encode_fast("", true).is_ok_and(|encoding| encoding.get_ids().first() == Some(&token))
+    }
+
     /// The text of an answer; special tokens are left out.
     ///
     /// # Errors
