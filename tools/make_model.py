@@ -374,7 +374,7 @@ def config_json(args):
     if args.family == "bert":
         config |= {"architectures": ["BertModel"], "layer_norm_eps": EPSILON, "hidden_act": "gelu", "type_vocab_size": 2}
         return config | {"position_embedding_type": "absolute"}
-    config |= {"bos_token_id": 0, "eos_token_id": 2, "tie_word_embeddings": args.tied}
+    config |= {"bos_token_id": 0, "eos_token_id": [0, 2], "tie_word_embeddings": args.tied}
     if args.family == "gpt_neox":
         config |= {"layer_norm_eps": EPSILON, "hidden_act": "gelu", "rotary_pct": 0.25, "rotary_emb_base": THETA}
         return config | {"architectures": ["GPTNeoXForCausalLM"], "use_parallel_residual": True}
@@ -390,7 +390,7 @@ def write_hf(args):
     def write(name, value):
         path = directory / name
         path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+        path.write_text(json.dumps(value, ensure_ascii=False) + "\n")
 
     write("config.json", config_json(args))
     write("tokenizer.json", tokenizer_json(args.family, args.vocab))

@@ -335,3 +335,17 @@ proptest! {
         exercise(TextTokenizer::from_json(text.as_bytes(), 8));
     }
 }
+
+#[test]
+fn the_ends_of_texts_are_special_in_files_without_types() {
+    let file = GgufFile::default()
+        .str("tokenizer.ggml.model", "gpt2")
+        .str("tokenizer.ggml.pre", "gpt-2")
+        .strs("tokenizer.ggml.tokens", &["a", "<s>", "</s>"])
+        .strs::<&str>("tokenizer.ggml.merges", &[])
+        .u32("tokenizer.ggml.bos_token_id", 1)
+        .u32("tokenizer.ggml.eos_token_id", 2);
+    let tokenizer = load(&file);
+    assert_eq!(tokenizer.markers(), ["<s>", "</s>"]);
+    assert_eq!(markers(&tokenizer, "<s>a</s>"), [1, 0, 2]);
+}

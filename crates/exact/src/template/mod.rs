@@ -2,7 +2,9 @@
 //! Hugging Face's `apply_chat_template` does.
 //!
 //! Templates come from strangers, so they run with bounded fuel and output, without files, time or
-//! randomness. Conversations come from other strangers, and their texts pass through the template;
+//! randomness. What they hold in memory meanwhile is not bounded: the engine has no limit for the
+//! texts that a template builds and never writes. Whoever runs models that nobody looked at should
+//! bound the memory of the process. Conversations come from other strangers, and their texts pass through the template;
 //! `guard.rs` sees to it that none of them becomes a special token.
 
 mod guard;

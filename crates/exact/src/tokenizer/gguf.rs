@@ -66,17 +66,23 @@ impl<'a> Vocabulary<'a> {
             }
         }
         let key = "tokenizer.ggml.token_type";
-        let mut types = gguf.i32s(key)?.unwrap_or_else(|| vec![1; tokens.len()]);
-        if types.len() != tokens.len() {
-            return Err(GgufError::key(key, format!("{} types for {} tokens", types.len(), tokens.len())).into());
-        }
-        // Old files leave the types out; the tokens around a text are special whatever they say.
-        for name in ["bos", "eos"] {
-            let id = gguf.u32(&format!("tokenizer.ggml.{name}_token_id"))?;
-            if let Some(token_type) = id.and_then(|id| types.get_mut(id as usize)).filter(|kind| **kind == 1) {
-                *token_type = CONTROL;
+        let types = match gguf.i32s(key)? {
+            Some(types) if types.len() == tokens.len() => types,
+            Some(types) => {
+                return Err(GgufError::key(key, format!("{} types for {} tokens", types.len(), tokens.len())).into());
             }
-        }
+            // Old files have none; the tokens around a text are special all the same.
+            None => {
+                let mut types = vec![1; tokens.len()];
+                for name in ["bos", "eos"] {
+                    let id = gguf.u32(&format!("tokenizer.ggml.{name}_token_id"))?;
+                    if let Some(token_type) = id.and_then(|id| types.get_mut(id as usize)) {
+                        *token_type = CONTROL;
+                    }
+                }
+                types
+            }
+        };
         Ok(Self { tokens, types })
     }
 
