@@ -153,6 +153,7 @@ fn templates_run_within_bounds() {
     for (source, markers, part) in [
         ("{% if %}", special(), "cannot be used"),
         (" ".repeat(300_000).as_str(), special(), "300000 bytes"),
+        ("x", vec!["<y>".repeat(100)], "300 bytes, at most 256"),
         ("x", vec!["y".to_owned()], "cannot be told from plain text"),
         ("x", vec!["<\u{fdd0}>".to_owned()], "cannot be told from plain text"),
     ] {

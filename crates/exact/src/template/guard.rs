@@ -17,6 +17,9 @@ const BREAK: char = '\u{fdd0}';
 /// Most markers; the vocabularies with the most have about 1,000.
 const MARKERS_MAX: usize = 1 << 14;
 
+/// Longest marker, bytes. Each length is looked for at each letter of a message.
+const MARKER_BYTES_MAX: usize = 256;
+
 /// The texts of a tokenizer's special tokens.
 #[derive(Clone, Debug)]
 pub(super) struct Guard {
@@ -33,6 +36,9 @@ impl Guard {
         // One letter cannot be broken: every text with that letter would have to be.
         if let Some(marker) = markers.iter().find(|marker| marker.chars().count() < 2 || marker.contains(BREAK)) {
             return Err(format!("the special token {marker:?} cannot be told from plain text"));
+        }
+        if let Some(marker) = markers.iter().find(|marker| marker.len() > MARKER_BYTES_MAX) {
+            return Err(format!("a special token has {} bytes, at most {MARKER_BYTES_MAX}", marker.len()));
         }
         let lengths: BTreeSet<usize> = markers.iter().map(String::len).collect();
         Ok(Self { markers: markers.iter().cloned().collect(), lengths: lengths.into_iter().rev().collect() })
@@ -111,15 +117,16 @@ impl Guard {
             }
         }
         let mut plain: Vec<(usize, usize)> = Vec::new();
-        let longest = self.lengths.first().copied().unwrap_or(0);
-        for at in breaks {
-            // All markers that reach over the break.
-            for start in at.saturating_sub(longest)..at {
-                let reaching = self.markers_at(&text, start).map(|marker| start + marker.len()).find(|end| *end > at);
-                plain.extend(reaching.map(|end| (start, end)));
+        // The longest marker at a place reaches over a break if any does.
+        let mut next = 0;
+        for start in 0..text.len() {
+            while next < breaks.len() && breaks[next] <= start {
+                next += 1;
             }
+            let Some(at) = breaks.get(next) else { break };
+            let end = self.markers_at(&text, start).next().map(|marker| start + marker.len());
+            plain.extend(end.filter(|end| end > at).map(|end| (start, end)));
         }
-        plain.sort_unstable();
         let (mut parts, mut from) = (Vec::new(), 0);
         let mut push = |part: fn(String) -> PromptPart, text: &str| {
             if !text.is_empty() {
