@@ -1,12 +1,13 @@
-//! From a prompt to text: the tokenizer, the loop, and pieces of text as they come.
+//! From a prompt to text: the loop, and pieces of text as they come.
 
 use crate::{
     forward::Scratch,
-    llama::{Config, Llama, LoadError, logits_digest},
+    llama::logits_digest,
+    model::TextModel,
     plan::Plan,
     sampler::{Sampler, Sampling},
+    tokenizer::TokenizeError,
 };
-use tokenizers::Tokenizer;
 
 /// What a text model is asked.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,7 +41,7 @@ pub enum GenerateError {
     )]
     ContextExceeded { context_tokens: usize, prompt_tokens: usize },
     #[error("the prompt cannot be tokenized: {0}")]
-    Tokenizer(String),
+    Tokenizer(#[from] TokenizeError),
     #[error("the prompt is empty")]
     EmptyPrompt,
     #[error("the run was given up")]
@@ -67,69 +68,33 @@ pub struct Generation {
     pub logits_digest: [u8; 32],
 }
 
-/// A language model with its tokenizer.
-pub struct TextModel {
-    llama: Llama,
-    tokenizer: Tokenizer,
-    /// The same tokenizer, to which special tokens are plain text.
-    tokenizer_plain: Tokenizer,
+/// Whoever follows a generation.
+pub trait Watch {
+    /// The logits from which the next token is taken: once after the prompt, then after each token.
+    fn logits(&mut self, _logits: &[f32]) {}
+    /// The next piece of text, as soon as it is certain; says whether to go on.
+    fn text(&mut self, piece: &str) -> bool;
+}
+
+impl<F: FnMut(&str) -> bool> Watch for F {
+    fn text(&mut self, piece: &str) -> bool {
+        self(piece)
+    }
 }
 
 impl TextModel {
-    /// Loads a model from the bytes of its three files.
+    /// Answers `request`; the pieces of text that `watch` gets, joined, are the text.
     ///
     /// # Errors
-    /// Which file is wrong, and what about it.
-    pub fn load(config: &[u8], tokenizer: &[u8], weights: &[u8]) -> Result<Self, LoadError> {
-        let config = Config::parse(config)?;
-        let tokenizer = Tokenizer::from_bytes(tokenizer).map_err(|error| LoadError::Tokenizer(error.to_string()))?;
-        if tokenizer.get_vocab_size(true) > config.vocab_size {
-            return Err(LoadError::Tokenizer("more tokens than the model's vocabulary".into()));
-        }
-        let mut tokenizer_plain = tokenizer.clone();
-        tokenizer_plain.set_encode_special_tokens(true);
-        Ok(Self { llama: Llama::from_safetensors(config, weights)?, tokenizer, tokenizer_plain })
-    }
-
-    /// Longest prompt and answer together, tokens.
-    pub fn context_tokens(&self) -> usize {
-        self.llama.config().context_tokens
-    }
-
-    /// The tokens of a prompt.
-    ///
-    /// # Errors
-    /// If the tokenizer refuses it.
-    pub fn tokenize(&self, prompt: &[PromptPart]) -> Result<Vec<u32>, GenerateError> {
-        let mut tokens = Vec::new();
-        for part in prompt {
-            let (tokenizer, text) = match part {
-                PromptPart::Markers(text) => (&self.tokenizer, text),
-                PromptPart::Text(text) => (&self.tokenizer_plain, text),
-            };
-            let encoding = tokenizer.encode_fast(text.as_str(), false);
-            tokens.extend_from_slice(encoding.map_err(|error| GenerateError::Tokenizer(error.to_string()))?.get_ids());
-        }
-        // A token beyond the embedding can only come from a tokenizer that does not fit the model.
-        match tokens.iter().find(|token| **token as usize >= self.llama.config().vocab_size) {
-            Some(token) => Err(GenerateError::Tokenizer(format!("token {token} is not in the model's vocabulary"))),
-            None => Ok(tokens),
-        }
-    }
-
-    /// Answers `request`, calling `emit` with each new piece of text as soon as it is certain; the
-    /// pieces joined are the text. `emit` returns whether to go on.
-    ///
-    /// # Errors
-    /// If the prompt is empty or leaves no room, or `emit` gave up.
+    /// If the prompt is empty or leaves no room, or `watch` gave up.
     pub fn generate(
         &self,
         request: &GenerateRequest,
         plan: &Plan,
-        mut emit: impl FnMut(&str) -> bool,
+        mut watch: impl Watch,
     ) -> Result<Generation, GenerateError> {
-        let config = self.llama.config();
-        let prompt = self.tokenize(&request.prompt)?;
+        let (llama, config) = (self.llama(), self.llama().config());
+        let prompt = self.tokenizer().encode(&request.prompt)?;
         if prompt.is_empty() {
             return Err(GenerateError::EmptyPrompt);
         }
@@ -138,10 +103,11 @@ impl TextModel {
             return Err(GenerateError::ContextExceeded { context_tokens, prompt_tokens: prompt.len() });
         }
         let room = (config.context_tokens - prompt.len()).min(request.max_tokens);
-        let mut cache = self.llama.cache();
+        let mut cache = llama.cache();
         let mut sampler = Sampler::new(request.sampling, request.seed);
         let mut scratch = Scratch::default();
-        let mut logits = self.llama.forward(&mut cache, &prompt, plan, &mut scratch);
+        let mut logits = llama.forward(&mut cache, &prompt, plan, &mut scratch);
+        watch.logits(logits);
         let mut answer = Vec::new();
         let (mut text, mut emitted) = (String::new(), 0);
         let mut finish_reason = FinishReason::Length;
@@ -152,7 +118,7 @@ impl TextModel {
                 break;
             }
             answer.push(token);
-            text = self.decode(&answer)?;
+            text = self.tokenizer().decode(&answer)?;
             if let Some(at) =
                 request.stop.iter().filter(|stop| !stop.is_empty()).filter_map(|stop| text.find(stop.as_str())).min()
             {
@@ -162,16 +128,17 @@ impl TextModel {
             }
             let certain = certain_bytes(&text, &request.stop);
             if certain > emitted {
-                if !emit(&text[emitted..certain]) {
+                if !watch.text(&text[emitted..certain]) {
                     return Err(GenerateError::GivenUp);
                 }
                 emitted = certain;
             }
             if answer.len() < room {
-                logits = self.llama.forward(&mut cache, &[token], plan, &mut scratch);
+                logits = llama.forward(&mut cache, &[token], plan, &mut scratch);
+                watch.logits(logits);
             }
         }
-        if text.len() > emitted && !emit(&text[emitted..]) {
+        if text.len() > emitted && !watch.text(&text[emitted..]) {
             return Err(GenerateError::GivenUp);
         }
         Ok(Generation {
@@ -181,10 +148,6 @@ impl TextModel {
             completion_tokens: answer.len(),
             logits_digest: logits_digest(logits),
         })
-    }
-
-    fn decode(&self, tokens: &[u32]) -> Result<String, GenerateError> {
-        self.tokenizer.decode(tokens, true).map_err(|error| GenerateError::Tokenizer(error.to_string()))
     }
 }
 

@@ -10,40 +10,52 @@
 //! - [`activation`]: vectors on their way into matrices, f32 and int8
 //! - [`matmul`]: packed weights times vectors, where nearly all time goes
 //! - [`rope`], [`attention`], [`cache`]: positions, attention, and what a sequence remembers
-//! - [`tensors`]: where weights come from
+//! - [`tensors`], [`gguf`]: where weights come from
+//! - [`config`]: the numbers of a model, from either kind of file
+//! - [`tokenizer`], [`template`]: from text to tokens, from strangers' text, and from conversations
 //! - [`llama`], [`forward`]: the Llama architecture, its weights and its computation
 //! - [`sampler`]: from logits to a token
-//! - [`generate`]: from a prompt to text
+//! - [`model`], [`generate`]: models as files, and from a prompt to text
 
 pub mod activation;
 mod attention;
 pub mod cache;
+pub mod config;
 pub mod forward;
 pub mod generate;
+pub mod gguf;
 mod isa;
 pub mod level;
 pub mod llama;
 pub mod math;
 pub mod matmul;
+pub mod model;
 pub mod plan;
 pub mod pool;
 pub mod rope;
 pub mod sampler;
+pub mod template;
 pub mod tensors;
+pub mod tokenizer;
 mod vector;
 
 pub use activation::Activations;
 pub use cache::KvCache;
+pub use config::Config;
 pub use forward::{Scratch, Sequence};
-pub use generate::{FinishReason, GenerateError, GenerateRequest, Generation, PromptPart, TextModel};
+pub use generate::{FinishReason, GenerateError, GenerateRequest, Generation, PromptPart, Watch};
+pub use gguf::{Gguf, GgufError, GgufTensors};
 pub use level::Level;
-pub use llama::{Config, Llama};
+pub use llama::Llama;
 pub use matmul::{Format, Matrix, MatrixError};
+pub use model::{ModelFiles, OpenError, TextModel};
 pub use plan::Plan;
 pub use pool::Pool;
 pub use rope::{RopeConfig, RopePairs};
 pub use sampler::{Sampler, Sampling};
+pub use template::ChatTemplate;
 pub use tensors::{LoadError, Safetensors, Tensor, TensorSource};
+pub use tokenizer::TextTokenizer;
 
 // Panels are read in the order in which files store their numbers.
 const _: () = assert!(cfg!(target_endian = "little"), "little-endian machines only");

@@ -1,141 +1,17 @@
 //! The Llama architecture and its relatives: RMS norm, rotary positions, grouped-query attention,
 //! SwiGLU; with biases (Qwen2) and norms of queries and keys (Qwen3) where the weights have them.
 //!
-//! This file has the model's numbers and weights; `forward` has the computation.
+//! This file has the model's weights, `config` its numbers; `forward` has the computation.
 
 pub use crate::tensors::LoadError;
 use crate::{
     cache::{KvCache, Shape},
+    config::Config,
     math,
     matmul::Matrix,
-    rope::{Rope, RopeConfig},
+    rope::Rope,
     tensors::{Loader, Safetensors, TensorSource},
 };
-use serde::Deserialize;
-
-/// The numbers of `config.json` that matter to the computation.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Config {
-    pub vocab_size: usize,
-    pub hidden_size: usize,
-    pub intermediate_size: usize,
-    pub layers: usize,
-    pub heads: usize,
-    pub kv_heads: usize,
-    pub head_dim: usize,
-    /// Longest sequence, prompt and completion together, tokens.
-    pub context_tokens: usize,
-    pub rms_norm_eps: f32,
-    pub rope: RopeConfig,
-    /// Whether the output head is the embedding.
-    pub tied: bool,
-    /// Tokens that end an answer.
-    pub eos: Vec<u32>,
-}
-
-/// `config.json` as Hugging Face writes it; unknown fields are other tools' business, but fields
-/// that would change the computation and that we do not compute are refused.
-#[derive(Deserialize)]
-struct HfConfig {
-    model_type: String,
-    vocab_size: usize,
-    hidden_size: usize,
-    intermediate_size: usize,
-    num_hidden_layers: usize,
-    num_attention_heads: usize,
-    num_key_value_heads: Option<usize>,
-    head_dim: Option<usize>,
-    max_position_embeddings: usize,
-    rms_norm_eps: f64,
-    #[serde(default = "theta_default")]
-    rope_theta: f64,
-    #[serde(default)]
-    tie_word_embeddings: bool,
-    #[serde(default)]
-    hidden_act: Option<String>,
-    #[serde(default)]
-    rope_scaling: Option<serde_json::Value>,
-    eos_token_id: Eos,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Eos {
-    One(u32),
-    Many(Vec<u32>),
-}
-
-fn theta_default() -> f64 {
-    10_000.0
-}
-
-impl Config {
-    /// Reads and checks `config.json`.
-    ///
-    /// # Errors
-    /// [`LoadError::Config`] if it is malformed, out of bounds, or asks for what is not computed here.
-    pub fn parse(json: &[u8]) -> Result<Self, LoadError> {
-        let fail = |why: String| Err(LoadError::Config(why));
-        let hf: HfConfig = serde_json::from_slice(json).map_err(|error| LoadError::Config(error.to_string()))?;
-        if hf.model_type != "llama" {
-            return fail(format!("model_type is {:?}, only \"llama\" runs here", hf.model_type));
-        }
-        if hf.rope_scaling.is_some_and(|value| !value.is_null()) {
-            return fail("rope_scaling is not supported".into());
-        }
-        if hf.hidden_act.as_deref().is_some_and(|act| act != "silu") {
-            return fail("hidden_act must be \"silu\"".into());
-        }
-        for (name, value, max) in [
-            ("vocab_size", hf.vocab_size, 1 << 20),
-            ("hidden_size", hf.hidden_size, 1 << 16),
-            ("intermediate_size", hf.intermediate_size, 1 << 18),
-            ("num_hidden_layers", hf.num_hidden_layers, 512),
-            ("num_attention_heads", hf.num_attention_heads, 1 << 10),
-            ("max_position_embeddings", hf.max_position_embeddings, 1 << 20),
-        ] {
-            if value == 0 || value > max {
-                return fail(format!("{name} = {value} is not between 1 and {max}"));
-            }
-        }
-        let heads = hf.num_attention_heads;
-        let kv_heads = hf.num_key_value_heads.unwrap_or(heads);
-        if kv_heads == 0 || !heads.is_multiple_of(kv_heads) {
-            return fail(format!("{heads} heads cannot share {kv_heads} key-value heads"));
-        }
-        let head_dim = hf.head_dim.unwrap_or(hf.hidden_size / heads);
-        if head_dim == 0 || head_dim > 1024 || !head_dim.is_multiple_of(2) {
-            return fail(format!("head_dim = {head_dim} is not an even number up to 1024"));
-        }
-        let epsilon_fits = hf.rms_norm_eps > 0.0 && hf.rms_norm_eps < 1.0;
-        if !epsilon_fits || !(1.0..=1e12).contains(&hf.rope_theta) {
-            return fail("rms_norm_eps or rope_theta is out of range".into());
-        }
-        let eos = match hf.eos_token_id {
-            Eos::One(token) => vec![token],
-            Eos::Many(tokens) => tokens,
-        };
-        if eos.is_empty() || eos.iter().any(|token| *token as usize >= hf.vocab_size) {
-            return fail("eos_token_id is not in the vocabulary".into());
-        }
-        #[allow(clippy::cast_possible_truncation)] // rounding to f32 is what the contract says
-        let rms_norm_eps = hf.rms_norm_eps as f32;
-        Ok(Self {
-            vocab_size: hf.vocab_size,
-            hidden_size: hf.hidden_size,
-            intermediate_size: hf.intermediate_size,
-            layers: hf.num_hidden_layers,
-            heads,
-            kv_heads,
-            head_dim,
-            context_tokens: hf.max_position_embeddings,
-            rms_norm_eps,
-            rope: RopeConfig::plain(hf.rope_theta),
-            tied: hf.tie_word_embeddings,
-            eos,
-        })
-    }
-}
 
 /// A matrix and what may be added to its products.
 pub(crate) struct Linear {
@@ -179,7 +55,8 @@ impl Llama {
     /// [`LoadError::Config`] if the rotary positions cannot be computed.
     pub fn load(config: Config, source: &dyn TensorSource) -> Result<Self, LoadError> {
         let Config { hidden_size: hidden, intermediate_size: ffn, heads, kv_heads, head_dim, .. } = config;
-        if !config.rope.is_valid(head_dim) {
+        let rope = config.rope();
+        if !rope.is_valid(head_dim) {
             return Err(LoadError::Config("the rotary positions cannot be computed".into()));
         }
         let weights = Loader(source);
@@ -208,7 +85,7 @@ impl Llama {
             layers: layers.collect::<Result<_, LoadError>>()?,
             embedding: weights.matrix("model.embed_tokens.weight", config.vocab_size, hidden)?,
             norm: weights.vector("model.norm.weight", hidden)?,
-            rope: Rope::new(&config.rope, head_dim, config.context_tokens),
+            rope: Rope::new(&rope, head_dim, config.context_tokens),
             head,
             config,
         })

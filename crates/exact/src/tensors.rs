@@ -3,7 +3,10 @@
 //! Hugging Face's names are the canonical ones (`model.layers.0.self_attn.q_proj.weight`); a source
 //! with other names maps them.
 
-use crate::matmul::{Format, Matrix};
+use crate::{
+    gguf::GgufError,
+    matmul::{Format, Matrix},
+};
 use safetensors::{Dtype, SafeTensors};
 
 /// Why a model was not loaded. Model files come from strangers: nothing in them may panic.
@@ -15,10 +18,14 @@ pub enum LoadError {
     Weights(String),
     #[error("tokenizer.json: {0}")]
     Tokenizer(String),
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
+    #[error("chat template: {0}")]
+    Template(String),
 }
 
 /// One tensor of a file.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Tensor<'a> {
     pub format: Format,
     /// Row-major, outermost first: a matrix of n outputs and k inputs is `[n, k]`.
@@ -34,6 +41,9 @@ pub trait TensorSource {
     /// # Errors
     /// If it is there but cannot be read.
     fn tensor(&self, name: &str) -> Result<Option<Tensor<'_>>, LoadError>;
+
+    /// Says that a tensor's data is packed, and will not be read again.
+    fn packed(&self, _data: &[u8]) {}
 }
 
 /// The safetensors files of a model.
@@ -77,7 +87,9 @@ impl Loader<'_> {
     /// The matrix of n outputs and k inputs.
     pub fn matrix(&self, name: &str, n: usize, k: usize) -> Result<Matrix, LoadError> {
         let tensor = self.required(name, &[n, k])?;
-        Matrix::pack(tensor.format, n, k, tensor.data).map_err(|error| LoadError::Weights(format!("{name}: {error}")))
+        let matrix = Matrix::pack(tensor.format, n, k, tensor.data);
+        self.0.packed(tensor.data);
+        matrix.map_err(|error| LoadError::Weights(format!("{name}: {error}")))
     }
 
     /// A vector as f32.

@@ -4,7 +4,7 @@ use crate::{
     chat::{ChatInput, ChatOutput, Finish, Role},
     package::{Manifest, Package, PackageError},
 };
-use althing_exact::{FinishReason, GenerateError, GenerateRequest, Plan, PromptPart, Sampling, TextModel};
+use althing_exact::{FinishReason, GenerateError, GenerateRequest, ModelFiles, Plan, PromptPart, Sampling, TextModel};
 
 /// Why a run gave no output. Neither is a result: nothing about the input follows from it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,11 +39,12 @@ pub fn load(package: &Package, threads: usize) -> Result<Box<dyn Engine>, Packag
         return Err(PackageError::UnknownRuntime(format!("{} ({})", manifest.runtime, manifest.interface)));
     }
     let file = |name: &String| package.file(name);
-    let model = TextModel::load(
-        file(&manifest.files.config)?,
-        file(&manifest.files.tokenizer)?,
-        file(&manifest.files.weights)?,
-    )?;
+    let model = TextModel::from_files(&ModelFiles {
+        config: file(&manifest.files.config)?,
+        tokenizer: file(&manifest.files.tokenizer)?,
+        weights: vec![file(&manifest.files.weights)?],
+        ..ModelFiles::default()
+    })?;
     Ok(Box::new(ChatEngine { model, manifest: manifest.clone(), plan: Plan::new(threads) }))
 }
 
@@ -136,6 +137,6 @@ impl Engine for ChatEngine {
 
     fn measure(&self, input: &[u8]) -> Option<(usize, usize)> {
         let request = self.request(input, 0).ok()?;
-        Some((self.model.tokenize(&request.prompt).ok()?.len(), self.model.context_tokens()))
+        Some((self.model.tokenizer().encode(&request.prompt).ok()?.len(), self.model.context_tokens()))
     }
 }
