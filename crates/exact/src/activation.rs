@@ -7,7 +7,7 @@
 use crate::{
     isa::{Isa, Work, dispatch},
     math::ROUND,
-    plan::Plan,
+    plan::{Plan, Shared},
 };
 
 /// Elements that share a scale.
@@ -98,7 +98,16 @@ impl Activations {
         values.resize(self.m * self.k, 0);
         scales.resize(self.m * self.k / BLOCK, 0.0);
         sums.resize(self.m * self.k / SUM, 0);
-        dispatch(plan.level, Quantise { from: &self.values, values, scales, sums });
+        let (k, from) = (self.k, &self.values);
+        let (values, scales, sums) = (Shared::of(values), Shared::of(scales), Shared::of(sums));
+        // An element is worth some four products.
+        plan.run(self.m, self.m * k * 4, &|_, row| {
+            // SAFETY: they have m rows of these lengths, and each task takes one row.
+            let (values, scales, sums) = unsafe {
+                (values.part(row * k, k), scales.part(row * k / BLOCK, k / BLOCK), sums.part(row * k / SUM, k / SUM))
+            };
+            dispatch(plan.level, Quantise { from: &from[row * k..][..k], values, scales, sums });
+        });
         self.is_quantised = true;
     }
 

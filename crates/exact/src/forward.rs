@@ -10,7 +10,7 @@ use crate::{
     config::Config,
     llama::{Layer, Linear, Llama},
     matmul::multiply_all,
-    plan::{Plan, SharedPointer},
+    plan::{Plan, Shared},
     vector::{add, add_bias, rms_norm_rows, silu_multiply},
 };
 use std::ops::Range;
@@ -225,7 +225,7 @@ impl Llama {
         let products = spans.iter().map(|span| span.tokens.len() * seen(span) * width * 2).sum();
         let share = scratch_floats(self.cache_shape(), spans.iter().map(seen).max().unwrap_or(0));
         scratch.resize((share * plan.pool.threads()).max(scratch.len()), 0.0);
-        let (scratch, out) = (SharedPointer(scratch.as_mut_ptr()), SharedPointer(out.as_mut_ptr()));
+        let (scratch, out) = (Shared::of(scratch), Shared::of(out));
         plan.run(tasks, products, &|slot, index| {
             let (mut block, kv_head) = (index / kv_heads, index % kv_heads);
             for span in spans {
@@ -238,7 +238,7 @@ impl Llama {
                 let rows = (span.tokens.len() - first).min(ATTENTION_ROWS);
                 let at = (span.row + first) * width;
                 // SAFETY: there is a share for each slot, and a slot has one task at a time.
-                let scratch = unsafe { std::slice::from_raw_parts_mut(scratch.get().add(slot * share), share) };
+                let scratch = unsafe { scratch.part(slot * share, share) };
                 return Attention {
                     shape: cache.shape(),
                     pages: cache.pages(layer),
@@ -250,7 +250,7 @@ impl Llama {
                     rows,
                     scale,
                     // SAFETY: `out` has the shape of `query`. No other task has these rows and heads.
-                    out: unsafe { out.get().add(at) },
+                    out: unsafe { out.at(at) },
                     scratch,
                 }
                 .compute(plan.level);

@@ -51,28 +51,45 @@ impl Plan {
         products: usize,
         task: &(dyn Fn(usize, &mut [f32]) + Sync),
     ) {
-        let base = SharedPointer(values.as_mut_ptr());
         let length = values.len();
+        let values = Shared::of(values);
         self.run(length.div_ceil(chunk), products, &|_, index| {
             let at = index * chunk;
             // SAFETY: parts lie within `values`, which is borrowed mutably here, and do not overlap;
             // each is taken by one task.
-            let part = unsafe { std::slice::from_raw_parts_mut(base.get().add(at), chunk.min(length - at)) };
-            task(index, part);
+            task(index, unsafe { values.part(at, chunk.min(length - at)) });
         });
     }
 }
 
-/// A pointer that several tasks use, each for places of its own.
-#[derive(Clone, Copy)]
-pub(crate) struct SharedPointer(pub *mut f32);
+/// Memory that several tasks write to, each in places of its own.
+pub(crate) struct Shared<T>(*mut T);
 
-// SAFETY: whoever writes through it says why no two tasks write to one place.
-unsafe impl Sync for SharedPointer {}
+// SAFETY: whoever takes a part says why no two tasks have the same.
+unsafe impl<T: Send> Sync for Shared<T> {}
 
-impl SharedPointer {
-    pub fn get(&self) -> *mut f32 {
-        self.0
+impl<T> Shared<T> {
+    pub fn of(values: &mut [T]) -> Self {
+        Self(values.as_mut_ptr())
+    }
+
+    /// Where element `at` is.
+    ///
+    /// # Safety
+    /// There is such an element, or it is one past the last.
+    pub unsafe fn at(&self, at: usize) -> *mut T {
+        // SAFETY: the caller's promise.
+        unsafe { self.0.add(at) }
+    }
+
+    /// `length` elements from `at` on.
+    ///
+    /// # Safety
+    /// The memory is still borrowed, has these elements, and nobody else uses them meanwhile.
+    #[allow(clippy::mut_from_ref)] // the caller's promise
+    pub unsafe fn part(&self, at: usize, length: usize) -> &mut [T] {
+        // SAFETY: the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.0.add(at), length) }
     }
 }
 

@@ -97,28 +97,31 @@ impl Format {
         }
     }
 
-    /// Whether a block's weights, or its scales, are all finite numbers.
-    pub(super) fn is_finite(self, block: &[u8]) -> bool {
-        let half = |at: usize| block[at + 1] & 0x7c != 0x7c;
+    /// Whether all weights, or all scales, of whole blocks are finite numbers.
+    pub(super) fn all_finite(self, data: &[u8]) -> bool {
+        // Exponents all ones, in the upper bytes of a half, of a bfloat16, of an f32.
+        let half = |upper: u8| upper & 0x7c != 0x7c;
+        let wide = |bytes: [u8; 2]| u16::from_le_bytes(bytes) & 0x7f80 != 0x7f80;
         match self {
-            Self::F32 => u16::from_le_bytes([block[2], block[3]]) & 0x7f80 != 0x7f80,
-            Self::Bf16 => u16::from_le_bytes([block[0], block[1]]) & 0x7f80 != 0x7f80,
-            Self::F16 | Self::Q8_0 | Self::Q4_0 => half(0),
-            Self::Q4K => half(0) && half(2),
-            Self::Q6K => half(208),
+            Self::F32 => data.as_chunks::<4>().0.iter().all(|bytes| wide([bytes[2], bytes[3]])),
+            Self::F16 => data.as_chunks::<2>().0.iter().all(|bytes| half(bytes[1])),
+            Self::Bf16 => data.as_chunks::<2>().0.iter().all(|bytes| wide(*bytes)),
+            Self::Q8_0 | Self::Q4_0 => data.chunks_exact(self.block_bytes()).all(|block| half(block[1])),
+            Self::Q4K => data.chunks_exact(144).all(|block| half(block[1]) && half(block[3])),
+            Self::Q6K => data.chunks_exact(210).all(|block| half(block[209])),
         }
     }
 }
 
 /// Weight `index` of a Q4_0 block, 0 to 15.
 #[inline(always)]
-pub(super) fn q4_0(block: &[u8], index: usize) -> u8 {
+fn q4_0(block: &[u8], index: usize) -> u8 {
     block[2 + index % 16] >> (index / 16 * 4) & 15
 }
 
 /// Weight `index` of a Q4_K block, 0 to 15.
 #[inline(always)]
-pub(super) fn q4k(block: &[u8], index: usize) -> u8 {
+fn q4k(block: &[u8], index: usize) -> u8 {
     block[16 + index / 64 * 32 + index % 32] >> (index / 32 % 2 * 4) & 15
 }
 
@@ -135,7 +138,7 @@ pub(super) fn q4k_scale(block: &[u8], part: usize) -> (u8, u8) {
 
 /// Weight `index` of a Q6_K block, 0 to 63.
 #[inline(always)]
-pub(super) fn q6k(block: &[u8], index: usize) -> u8 {
+fn q6k(block: &[u8], index: usize) -> u8 {
     // Each half of 128 weights: 64 bytes of nibbles, 32 of bit pairs; a quarter is 32 weights.
     let (half, quarter, column) = (index / 128, index / 32 % 4, index % 32);
     let nibble = block[half * 64 + quarter % 2 * 32 + column] >> (quarter / 2 * 4) & 15;

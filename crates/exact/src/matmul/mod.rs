@@ -16,6 +16,7 @@ pub use formats::Format;
 use crate::{
     activation::Activations,
     isa::{Isa, Work, dispatch},
+    plan::Shared,
 };
 use kernels::Kernel;
 use pack::{Layout, Line};
@@ -100,7 +101,7 @@ pub fn multiply_all<const N: usize>(products: [(&Matrix, &mut [f32]); N], x: &mu
     let (view, k) = (x.view(), x.k());
     let products = products.map(|(matrix, y)| {
         let (panels, share) = matrix.split(plan);
-        Product { matrix, y: y.as_mut_ptr(), panels, share, tasks: panels.div_ceil(share) }
+        Product { matrix, y: Shared::of(y), panels, share, tasks: panels.div_ceil(share) }
     });
     let tasks = products.iter().map(|product| product.tasks).sum();
     plan.run(tasks, m * outputs * k, &|_, mut index| {
@@ -119,16 +120,13 @@ pub fn multiply_all<const N: usize>(products: [(&Matrix, &mut [f32]); N], x: &mu
 /// One matrix and where its outputs go.
 struct Product<'a> {
     matrix: &'a Matrix,
-    y: *mut f32,
+    /// Tasks write to the columns of their own panels only.
+    y: Shared<f32>,
     panels: usize,
     /// Panels of a task.
     share: usize,
     tasks: usize,
 }
-
-// SAFETY: tasks write through `y` to the columns of their own panels only, and `y` is borrowed
-// mutably for as long as any task runs.
-unsafe impl Sync for Product<'_> {}
 
 /// Some panels of a product.
 struct Task<'a> {
@@ -170,7 +168,7 @@ impl<K: Kernel> Work for TaskOf<'_, K> {
             // panel's columns.
             unsafe {
                 let weights = matrix.lines.as_ptr().cast::<u8>().add(panel * layout.panel);
-                kernels::panel::<S, K>(weights, &layout, x, m, y.add(panel * PANEL), matrix.n, outputs);
+                kernels::panel::<S, K>(weights, &layout, x, m, y.at(panel * PANEL), matrix.n, outputs);
             }
         }
     }

@@ -75,18 +75,19 @@ impl Matrix {
         if expected != Some(data.len()) {
             return Err(MatrixError::Length { bytes: data.len(), n, k, format });
         }
-        if !data.chunks_exact(format.block_bytes()).all(|block| format.is_finite(block)) {
+        if !format.all_finite(data) {
             return Err(MatrixError::NotFinite);
         }
         let layout = Layout::of(format, k);
         let mut lines = vec![Line([0; 64]); n.div_ceil(PANEL) * layout.panel / 64];
-        let bytes = lines.as_flattened_bytes_mut();
-        if k > 0 {
-            let rows = data.chunks_exact(format.row_bytes(k)).enumerate();
-            for (row, blocks) in rows {
-                let panel = &mut bytes[row / PANEL * layout.panel..][..layout.panel];
-                for (index, block) in blocks.chunks_exact(format.block_bytes()).enumerate() {
-                    put(format, &layout, panel, row % PANEL, index, block);
+        if !data.is_empty() {
+            let row_bytes = format.row_bytes(k);
+            let panels = lines.as_flattened_bytes_mut().chunks_exact_mut(layout.panel);
+            for (panel, rows) in panels.zip(data.chunks(PANEL * row_bytes)) {
+                match format {
+                    Format::F32 => interleave::<4>(panel, rows, row_bytes),
+                    Format::F16 | Format::Bf16 => interleave::<2>(panel, rows, row_bytes),
+                    _ => put_blocks(format, &layout, panel, rows, row_bytes),
                 }
             }
         }
@@ -139,48 +140,78 @@ impl Matrix {
     }
 }
 
+/// Up to sixteen rows of numbers of B bytes, as `[k][16]`.
+fn interleave<const B: usize>(panel: &mut [u8], rows: &[u8], row_bytes: usize) {
+    /// Numbers of a row that are taken at a time: their places in the panel stay in the cache.
+    const STRETCH: usize = 64;
+    let stretches = panel.as_chunks_mut::<B>().0.chunks_mut(STRETCH * PANEL);
+    for (stretch, panel) in stretches.enumerate() {
+        for (lane, row) in rows.chunks_exact(row_bytes).enumerate() {
+            let numbers = &row.as_chunks::<B>().0[stretch * STRETCH..];
+            for (places, number) in panel.chunks_exact_mut(PANEL).zip(numbers) {
+                places[lane] = *number;
+            }
+        }
+    }
+}
+
+/// Up to sixteen rows of blocks.
+fn put_blocks(format: Format, layout: &Layout, panel: &mut [u8], rows: &[u8], row_bytes: usize) {
+    let block_bytes = format.block_bytes();
+    for index in 0..row_bytes / block_bytes {
+        for (lane, row) in rows.chunks_exact(row_bytes).enumerate() {
+            put(format, layout, panel, lane, index, &row[index * block_bytes..][..block_bytes]);
+        }
+    }
+}
+
 /// Puts one block of one row where it belongs in the row's panel.
 fn put(format: Format, layout: &Layout, panel: &mut [u8], lane: usize, index: usize, block: &[u8]) {
+    let supers = layout.supers + index * layout.super_step;
+    let part = |part: usize| {
+        let group = index * (SUPER / GROUP) + part;
+        (group * layout.step, layout.scales + group * layout.scale_step + lane)
+    };
     match format {
-        Format::F32 | Format::F16 | Format::Bf16 => {
-            let at = index * layout.step + lane * block.len();
-            panel[at..at + block.len()].copy_from_slice(block);
-        }
+        Format::F32 | Format::F16 | Format::Bf16 => unreachable!("these have no blocks"),
         Format::Q8_0 => {
             put_half(panel, layout.scales + index * layout.scale_step, lane, &block[..2]);
-            for (s, four) in block[2..].chunks_exact(4).enumerate() {
-                let at = index * layout.step + s * 64 + lane * 4;
-                panel[at..at + 4].copy_from_slice(four);
-            }
+            put_words(panel, index * layout.step, lane, &block[2..]);
         }
         Format::Q4_0 => {
             put_half(panel, layout.scales + index * layout.scale_step, lane, &block[..2]);
-            put_nibbles(panel, index * layout.step, lane, |i| formats::q4_0(block, i));
+            // The file's nibbles are already paired as ours.
+            put_words(panel, index * layout.step, lane, &block[2..]);
         }
         Format::Q4K => {
-            let supers = layout.supers + index * layout.super_step;
             put_half(panel, supers, lane, &block[..2]);
             put_half(panel, supers + 2 * PANEL, lane, &block[2..4]);
-            for part in 0..SUPER / GROUP {
-                let group = index * (SUPER / GROUP) + part;
-                let scales = layout.scales + group * layout.scale_step + lane;
-                (panel[scales], panel[scales + PANEL]) = formats::q4k_scale(block, part);
-                put_nibbles(panel, group * layout.step, lane, |i| formats::q4k(block, part * GROUP + i));
+            for (pair, bytes) in block[16..].as_chunks::<32>().0.iter().enumerate() {
+                for upper in 0..2 {
+                    let (at, scales) = part(2 * pair + upper);
+                    (panel[scales], panel[scales + PANEL]) = formats::q4k_scale(block, 2 * pair + upper);
+                    let weight = |i: usize| bytes[i] >> (4 * upper) & 15;
+                    put_words(panel, at, lane, &paired_nibbles(weight));
+                }
             }
         }
         Format::Q6K => {
-            put_half(panel, layout.supers + index * layout.super_step, lane, &block[208..]);
-            for part in 0..SUPER / GROUP {
-                let group = index * (SUPER / GROUP) + part;
-                let scales = layout.scales + group * layout.scale_step + lane;
-                panel[scales] = block[192 + 2 * part];
-                panel[scales + PANEL] = block[192 + 2 * part + 1];
-                let q = |i| formats::q6k(block, part * GROUP + i);
-                put_nibbles(panel, group * layout.step, lane, |i| q(i) & 15);
-                for (s, i) in (0..4).flat_map(|s| (0..4).map(move |i| (s, i))) {
-                    let both = q(4 * s + i) >> 4 | q(16 + 4 * s + i) >> 4 << 2;
-                    panel[group * layout.step + 256 + s / 2 * 64 + lane * 4 + i] |= both << (s % 2 * 4);
+            put_half(panel, supers, lane, &block[208..]);
+            let (nibbles, pairs) = (block[..128].as_chunks::<64>().0, block[128..192].as_chunks::<32>().0);
+            for eighth in 0..SUPER / GROUP {
+                let (half, quarter) = (eighth / 4, eighth % 4);
+                let (nibbles, pairs) = (&nibbles[half][quarter % 2 * 32..][..32], &pairs[half]);
+                let (at, scales) = part(eighth);
+                panel[scales] = block[192 + 2 * eighth];
+                panel[scales + PANEL] = block[192 + 2 * eighth + 1];
+                put_words(panel, at, lane, &paired_nibbles(|i| nibbles[i] >> (quarter / 2 * 4) & 15));
+                let mut upper = [0; 8];
+                for (index, upper) in upper.iter_mut().enumerate() {
+                    let first = index / 4 * 8 + index % 4;
+                    let pair = |i: usize| pairs[i] >> (2 * quarter) & 3;
+                    *upper = pair(first) | pair(first + 16) << 2 | pair(first + 4) << 4 | pair(first + 20) << 6;
                 }
+                put_words(panel, at + 256, lane, &upper);
             }
         }
     }
@@ -190,10 +221,22 @@ fn put_half(panel: &mut [u8], at: usize, lane: usize, bytes: &[u8]) {
     panel[at + 2 * lane..][..2].copy_from_slice(bytes);
 }
 
-fn put_nibbles(panel: &mut [u8], at: usize, lane: usize, weight: impl Fn(usize) -> u8) {
-    for (s, i) in (0..4).flat_map(|s| (0..4).map(move |i| (s, i))) {
-        panel[at + s * 64 + lane * 4 + i] = weight(4 * s + i) | weight(16 + 4 * s + i) << 4;
+/// Four bytes at a time, `[s][row][4]`.
+#[inline]
+fn put_words(panel: &mut [u8], at: usize, lane: usize, bytes: &[u8]) {
+    for (word, line) in bytes.as_chunks::<4>().0.iter().zip(panel[at..].chunks_exact_mut(64)) {
+        line[lane * 4..][..4].copy_from_slice(word);
     }
+}
+
+/// Weight i below, weight 16 + i above.
+#[inline]
+fn paired_nibbles(weight: impl Fn(usize) -> u8) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    for (i, byte) in bytes.iter_mut().enumerate() {
+        *byte = weight(i) | weight(16 + i) << 4;
+    }
+    bytes
 }
 
 /// Lines as plain bytes.
