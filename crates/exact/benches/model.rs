@@ -3,7 +3,7 @@
 //!
 //! `cargo bench -p althing-exact --bench model [-- THREADS]`
 
-use althing_exact::{Config, Format, Llama, LoadError, Plan, RopeConfig, Scratch, Tensor, TensorSource};
+use althing_exact::{Config, Format, Llama, LoadError, Plan, Scratch, Tensor, TensorSource};
 use std::time::Instant;
 
 const LAYERS: usize = 4;
@@ -45,7 +45,13 @@ fn main() {
             head_dim: 64,
             context_tokens: 2048,
             rms_norm_eps: 1e-5,
-            rope: RopeConfig::plain(10_000.0),
+            rope_theta: 10_000.0,
+            rope_divisors: Vec::new(),
+            rope_interleaved: false,
+            qkv_bias: false,
+            qk_norm: false,
+            bos: None,
+            add_bos: false,
             tied: true,
             eos: vec![0],
         };

@@ -122,12 +122,28 @@ impl Llama {
     }
 }
 
-/// SHA-256 over the canonical bits of `logits`, for comparing runs on different machines.
-pub fn logits_digest(logits: &[f32]) -> [u8; 32] {
-    use sha2::{Digest as _, Sha256};
-    let mut hasher = Sha256::new();
-    for logit in logits {
-        hasher.update(math::canonical_bits(*logit).to_le_bytes());
+/// SHA-256 over the canonical bits of logits, for comparing runs on different machines.
+#[derive(Clone, Default)]
+pub struct LogitsHasher(sha2::Sha256);
+
+impl LogitsHasher {
+    /// Takes in more logits.
+    pub fn update(&mut self, logits: &[f32]) {
+        use sha2::Digest as _;
+        for logit in logits {
+            self.0.update(math::canonical_bits(*logit).to_le_bytes());
+        }
     }
-    hasher.finalize().into()
+
+    /// The digest of all.
+    pub fn finish(self) -> [u8; 32] {
+        sha2::Digest::finalize(self.0).into()
+    }
+}
+
+/// The digest of `logits` alone.
+pub fn logits_digest(logits: &[f32]) -> [u8; 32] {
+    let mut hasher = LogitsHasher::default();
+    hasher.update(logits);
+    hasher.finish()
 }

@@ -15,7 +15,7 @@ const GOLDEN: [(Format, [&str; 4]); 7] = [
             "c0271f5d345a3cb671a12cb4dcfc523595221c9d5a25dfc291c93e65813c1c72",
             "1ba03d15c4790e4a82db47e948238e5fefdd2aede55c1479ab2a56f17e495b2f",
             "a0eb70e68767db7fc70390b4bef1d16ba5c75d2485650f91c343c38bf27f30f6",
-            "c2dcd778cbe385d3444fd089403b9a17cec765db1cb1202c1bc82751ec0345b2",
+            "c2216ef1d614c05921ea655474fca21d8b0a9b887164d9a858a0bd9d867fff22",
         ],
     ),
     (
@@ -24,7 +24,7 @@ const GOLDEN: [(Format, [&str; 4]); 7] = [
             "28c08c05f16bd59f95dd8ef6c5c091f40c85d2caba841ebbc08e362d2f8cdec9",
             "b1ac15327d0a11013c5cc76c52b2b928e45a4530bf114ed4729c20ccd2f0354e",
             "ff0271d76da3a5147b672c92b2a12b8caef09588cd59841732529971142326e6",
-            "38c28f9a145ef76999bbe76cc7c8d561a74d6ec1ed8754485f63371ad84dc871",
+            "b965fa354ce07c94ec81f93b3501bcc6751ea3e2a4ecb37624a508347e0b4b70",
         ],
     ),
     (
@@ -33,7 +33,7 @@ const GOLDEN: [(Format, [&str; 4]); 7] = [
             "005847bc0ffe7750075c0f50c148a656a405e4f11ecf83e0db9f9a8c9371854f",
             "77fabd4920052921d08893cb0eb72216e203269532bffa5bdec04044745cf0b0",
             "cbb56f87b046b2692c5e7ff4da235274205b51b1f49fdacd857b3abdf552c91d",
-            "e9e1b7c3245b1352965f8a783c2ca2fe2e8d7406867426800fdac3e606c6bbef",
+            "991c395b5fb967a4d11d9739f9572ae70107f090bd6606c83299b819a2fdd600",
         ],
     ),
     (
@@ -42,7 +42,7 @@ const GOLDEN: [(Format, [&str; 4]); 7] = [
             "b4625b60384ea1115b13abae893b7f2d3eea5ebcf12b580eaf064d579e146eb6",
             "e52a880872e51ddf917443be79f71b94cc25aeaecb93b6f0512b1f51d57d28fa",
             "0fb577b3367d838c0968436baaf3888b36ecb72cf7ab59f255f99ab5c6f6f283",
-            "a6f1f865ce4b2f7a8a797fff29be41021396d85c2b40377390f459c8a3366e9f",
+            "827576e40f0f32b526b520f4d25735a8fb96187ecef2baa9cee9721e8107a28b",
         ],
     ),
     (
@@ -51,7 +51,7 @@ const GOLDEN: [(Format, [&str; 4]); 7] = [
             "aef4fee0609a644a89eda98e2ee030cc808f44e95ee551f05247ae7f0dc75c41",
             "bbb73cf7d6aee95d952ee00ba1f2b0eaf16c720bc8155429224c5d88477edf2b",
             "60573cd590ba0ec6008bd180cd801eea93d84ceafa66fa1d699a6141ecd019dd",
-            "c1f3b226ffd83fd5bd2f52a9cccf0b1fe5ef3f998c53ce02ac1bd8f728363aea",
+            "9ce8c25539662ad5e316ce7047b0099a40ac837f0915622b44c70713f070b036",
         ],
     ),
     (
@@ -60,7 +60,7 @@ const GOLDEN: [(Format, [&str; 4]); 7] = [
             "1c609a0e2019be03e18309fb08b9c5ada61d9b0fbe5b87641e161c1b75169972",
             "c8aaa689a73a8aba67aaa8c6ff4eceba2d68ba3bb14389416f343897506e296c",
             "b62b884752848e1da9016a3659d45dcc586195c19c50850c1553dd61d2cc7645",
-            "cb0d7388d2d131191a994fb5124121d930d6638dc7081e198c73ac8c11edb6ee",
+            "71c2c2df81023dd9fc9c3753d8250fbea1c2a89d28916f411eaacd17ca90cbd2",
         ],
     ),
     (
@@ -69,7 +69,7 @@ const GOLDEN: [(Format, [&str; 4]); 7] = [
             "876445fd26b9a75724d4db6c2b38b5d25406e2510a91eaff44575036c177f07e",
             "f9c142682ea62ad794e92b5bdc011b85e7d1954ef284751f92b866b2743c572e",
             "3a510c7934fe608fe2349151c4e061199bb60faad2ebe099c709af6558041dfa",
-            "83baa9391623fdc8c6fddc5dcc78157bffcd99bc0e0b834c176477fcf10c7428",
+            "6c3e1d2357a9dba35b8d56ed5f348f506f9755c5dceb8812443b1b9e626fdc19",
         ],
     ),
 ];

@@ -1,10 +1,11 @@
 //! Engines: what turns a package, an input and a seed into an output.
 
 use crate::{
-    chat::{ChatInput, ChatOutput, Finish, Role},
-    package::{Manifest, Package, PackageError},
+    chat::{ChatInput, ChatOutput, Finish},
+    package::{Files, GgufName, Manifest, Package, PackageError},
+    prompt::chat_prompt,
 };
-use althing_exact::{FinishReason, GenerateError, GenerateRequest, ModelFiles, Plan, PromptPart, Sampling, TextModel};
+use althing_exact::{FinishReason, GenerateError, GenerateRequest, ModelFiles, Plan, Sampling, TextModel};
 
 /// Why a run gave no output. Neither is a result: nothing about the input follows from it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,12 +40,20 @@ pub fn load(package: &Package, threads: usize) -> Result<Box<dyn Engine>, Packag
         return Err(PackageError::UnknownRuntime(format!("{} ({})", manifest.runtime, manifest.interface)));
     }
     let file = |name: &String| package.file(name);
-    let model = TextModel::from_files(&ModelFiles {
-        config: file(&manifest.files.config)?,
-        tokenizer: file(&manifest.files.tokenizer)?,
-        weights: vec![file(&manifest.files.weights)?],
-        ..ModelFiles::default()
-    })?;
+    let model = match &manifest.files {
+        Files::Gguf(GgufName { gguf }) => TextModel::from_gguf(file(gguf)?)?,
+        Files::Named(names) => TextModel::from_files(&ModelFiles {
+            config: file(&names.config)?,
+            tokenizer: file(&names.tokenizer)?,
+            weights: vec![file(&names.weights)?],
+            tokenizer_config: names.tokenizer_config.as_ref().map(file).transpose()?,
+            generation_config: names.generation_config.as_ref().map(file).transpose()?,
+            chat_template: None,
+        })?,
+    };
+    if manifest.chat.is_none() && model.template().is_none() {
+        return Err(PackageError::NoTemplate);
+    }
     Ok(Box::new(ChatEngine { model, manifest: manifest.clone(), plan: Plan::new(threads) }))
 }
 
@@ -60,24 +69,10 @@ impl ChatEngine {
         let refuse = |why: String| ChatOutput::refusal("invalid_input", why);
         let input: ChatInput =
             serde_json::from_slice(input).map_err(|_| refuse("the input is not a chat input".into()))?;
-        let template = &self.manifest.chat;
-        let mut prompt = Vec::new();
-        for message in &input.messages {
-            let [before, after] = match message.role {
-                Role::System => {
-                    template.system.as_ref().ok_or_else(|| refuse("this model takes no system messages".into()))?
-                }
-                Role::User => &template.user,
-                Role::Assistant => &template.assistant,
-            };
-            prompt.push(PromptPart::Markers(before.clone()));
-            prompt.push(PromptPart::Text(message.content.clone()));
-            prompt.push(PromptPart::Markers(after.clone()));
-        }
-        if prompt.is_empty() {
+        if input.messages.is_empty() {
             return Err(refuse("there is no message".into()));
         }
-        prompt.push(PromptPart::Markers(template.answer.clone()));
+        let prompt = chat_prompt(&self.model, self.manifest.chat.as_ref(), &input.messages).map_err(refuse)?;
         let defaults = self.manifest.sampling;
         let temperature = input.temperature.unwrap_or(defaults.temperature);
         let top_p = input.top_p.unwrap_or(defaults.top_p);

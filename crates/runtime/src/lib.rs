@@ -7,11 +7,15 @@
 //! - [`package`]: `model.toml` and the files it names
 //! - [`chat`]: the chat interface, its input and output as canonical JSON
 //! - [`engine`]: the engine trait and the native text engine
+//! - [`local`]: models run from their files, without a network
 
 pub mod chat;
 pub mod engine;
+pub mod local;
 pub mod package;
+mod prompt;
 
 pub use chat::{ChatInput, ChatMessage, ChatOutput, Role};
 pub use engine::{Engine, RunError, load};
+pub use local::{LocalError, LocalModel, LocalRequest, LocalRun};
 pub use package::{Package, PackageError};

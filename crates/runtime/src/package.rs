@@ -1,6 +1,7 @@
 //! Model packages: `model.toml` and the files beside it.
 
 use althing_content::{BlockStore, Cid, ReadError, read_file, tree_cid};
+use althing_exact::Sampling;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -20,6 +21,8 @@ pub enum PackageError {
     Tree(String),
     #[error("the package is {got} bytes, at most {max} are loaded")]
     TooLarge { got: u64, max: u64 },
+    #[error("neither model.toml nor the model's files say how a conversation becomes a prompt: add [chat]")]
+    NoTemplate,
     #[error("runtime {0:?} is unknown to this version")]
     UnknownRuntime(String),
     #[error(transparent)]
@@ -41,7 +44,9 @@ pub struct Manifest {
     pub verification: String,
     pub licence: String,
     pub limits: Limits,
-    pub chat: Template,
+    /// How a conversation becomes a prompt; the template in the model's own files if absent.
+    #[serde(default)]
+    pub chat: Option<Template>,
     #[serde(default)]
     pub sampling: SamplingDefaults,
     pub files: Files,
@@ -85,13 +90,51 @@ impl Default for SamplingDefaults {
     }
 }
 
-/// Which files of the package are what.
+impl From<SamplingDefaults> for Sampling {
+    fn from(defaults: SamplingDefaults) -> Self {
+        let SamplingDefaults { temperature, top_k, top_p, repetition_penalty } = defaults;
+        Self { temperature, top_k, top_p, repetition_penalty, ..Self::default() }
+    }
+}
+
+impl Manifest {
+    /// The name of the GGUF file, if the model is one.
+    pub fn gguf(&self) -> Option<&str> {
+        match &self.files {
+            Files::Gguf(GgufName { gguf }) => Some(gguf),
+            Files::Named(_) => None,
+        }
+    }
+}
+
+/// Which files of the package are what: one GGUF file, or Hugging Face's.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Files {
+    Gguf(GgufName),
+    Named(Names),
+}
+
+/// A package whose model is one GGUF file.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Files {
+pub struct GgufName {
+    pub gguf: String,
+}
+
+/// A package of Hugging Face's files, by their names in it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Names {
     pub config: String,
     pub tokenizer: String,
     pub weights: String,
+    /// `tokenizer_config.json`, which may have the chat template.
+    #[serde(default)]
+    pub tokenizer_config: Option<String>,
+    /// `generation_config.json`, which may name more tokens that end an answer.
+    #[serde(default)]
+    pub generation_config: Option<String>,
 }
 
 /// A package in memory.

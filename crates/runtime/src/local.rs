@@ -1,0 +1,164 @@
+//! Running a model from its files, without a network: what it answers, how fast, and with which bits.
+
+use crate::{
+    chat::{ChatMessage, Role},
+    package::Manifest,
+    prompt::chat_prompt,
+};
+pub use althing_exact::{FinishReason, Level, Plan, Sampling};
+use althing_exact::{GenerateError, GenerateRequest, OpenError, TextModel, Watch, llama::LogitsHasher};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+/// Why a model was not run.
+#[derive(Debug, thiserror::Error)]
+pub enum LocalError {
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error("model.toml: {0}")]
+    Manifest(#[from] toml::de::Error),
+    #[error("{0}")]
+    Prompt(String),
+    #[error(transparent)]
+    Generate(#[from] GenerateError),
+}
+
+/// What a local model is asked.
+#[derive(Clone, Debug)]
+pub struct LocalRequest {
+    pub prompt: String,
+    /// Whether the prompt is a user's message, rather than a text to be continued.
+    pub chat: bool,
+    pub seed: u64,
+    pub max_tokens: usize,
+    pub sampling: Sampling,
+    pub stop: Vec<String>,
+}
+
+/// What came of it.
+#[derive(Clone, Debug)]
+pub struct LocalRun {
+    pub text: String,
+    pub finish_reason: FinishReason,
+    pub prompt_tokens: usize,
+    pub completion_tokens: usize,
+    /// Time in which the prompt was read.
+    pub prefill: Duration,
+    /// Time in which tokens of the answer went through the model, and the next ones were chosen.
+    pub decode: Duration,
+    /// How many tokens that were.
+    pub decode_tokens: usize,
+    /// SHA-256 over the bits of all logits from which a token was chosen: equal on any two machines.
+    pub logits_digest: [u8; 32],
+}
+
+/// A model in memory.
+pub struct LocalModel {
+    model: TextModel,
+    manifest: Option<Manifest>,
+}
+
+impl LocalModel {
+    /// Opens a GGUF file, a directory of Hugging Face's files, or a package of these.
+    ///
+    /// # Errors
+    /// Which file is missing or wrong, and what about it.
+    pub fn open(path: &Path) -> Result<Self, LocalError> {
+        let manifest = std::fs::read_to_string(path.join("model.toml")).ok();
+        let manifest: Option<Manifest> = manifest.map(|text| toml::from_str(&text)).transpose()?;
+        let model = match manifest.as_ref().and_then(Manifest::gguf) {
+            Some(file) => TextModel::open(&path.join(file))?,
+            None => TextModel::open(path)?,
+        };
+        Ok(Self { model, manifest })
+    }
+
+    /// The sampling that the package asks for, if it is one.
+    pub fn sampling(&self) -> Sampling {
+        self.manifest.as_ref().map_or_else(Sampling::default, |manifest| manifest.sampling.into())
+    }
+
+    /// Bytes of the weights in memory.
+    pub fn weights_bytes(&self) -> usize {
+        self.model.llama().bytes()
+    }
+
+    /// Runs it; `emit` gets the text piece by piece and says whether to go on.
+    ///
+    /// # Errors
+    /// If the prompt cannot be used, or `emit` gave up.
+    pub fn run(
+        &self,
+        request: &LocalRequest,
+        plan: &Plan,
+        emit: impl FnMut(&str) -> bool,
+    ) -> Result<LocalRun, LocalError> {
+        let prompt = if request.chat {
+            let markers = self.manifest.as_ref().and_then(|manifest| manifest.chat.as_ref());
+            let message = ChatMessage { role: Role::User, content: request.prompt.clone() };
+            chat_prompt(&self.model, markers, &[message]).map_err(LocalError::Prompt)?
+        } else {
+            self.model.plain_prompt(&request.prompt)
+        };
+        let generate = GenerateRequest {
+            prompt,
+            max_tokens: request.max_tokens,
+            sampling: request.sampling,
+            seed: request.seed,
+            stop: request.stop.clone(),
+        };
+        let mut meter = Meter::new(emit);
+        let answer = self.model.generate(&generate, plan, &mut meter)?;
+        Ok(LocalRun {
+            text: answer.text,
+            finish_reason: answer.finish_reason,
+            prompt_tokens: answer.prompt_tokens,
+            completion_tokens: answer.completion_tokens,
+            prefill: meter.prefill.unwrap_or_default(),
+            decode: meter.decode,
+            decode_tokens: meter.decode_tokens,
+            logits_digest: meter.hasher.finish(),
+        })
+    }
+}
+
+/// Measures a generation from outside; what it does itself does not count.
+struct Meter<F> {
+    emit: F,
+    hasher: LogitsHasher,
+    since: Instant,
+    prefill: Option<Duration>,
+    decode: Duration,
+    decode_tokens: usize,
+}
+
+impl<F> Meter<F> {
+    fn new(emit: F) -> Self {
+        let hasher = LogitsHasher::default();
+        Self { emit, hasher, since: Instant::now(), prefill: None, decode: Duration::ZERO, decode_tokens: 0 }
+    }
+}
+
+impl<F: FnMut(&str) -> bool> Watch for &mut Meter<F> {
+    fn logits(&mut self, logits: &[f32]) {
+        let took = self.since.elapsed();
+        if self.prefill.is_none() {
+            self.prefill = Some(took);
+        } else {
+            self.decode += took;
+            self.decode_tokens += 1;
+        }
+        self.hasher.update(logits);
+        self.since = Instant::now();
+    }
+
+    fn text(&mut self, piece: &str) -> bool {
+        // Whoever reads the text may be slow.
+        let before = self.since.elapsed();
+        let go_on = (self.emit)(piece);
+        self.since = Instant::now().checked_sub(before).unwrap_or_else(Instant::now);
+        go_on
+    }
+}
