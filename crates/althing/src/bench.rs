@@ -98,6 +98,7 @@ impl World {
             accounts,
             models: vec![model],
             voters: Vec::new(),
+            coordinator_accounts: Vec::new(),
             params,
         };
         Ok(Self { chain: genesis.chain_id(), genesis, model: id, clients, providers })
@@ -114,6 +115,7 @@ impl World {
             seed: None,
             agreements: 0,
             parent: None,
+            budget: None,
         })
     }
 

@@ -185,6 +185,9 @@ pub(crate) mod tests {
             cancelled: false,
             claimed_by: None,
             deposit: Amount::ZERO,
+            availability: Availability::Inline,
+            root: OrderId([7; 32]),
+            budgeted: false,
         }
     }
 

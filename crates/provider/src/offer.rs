@@ -61,8 +61,7 @@ fn agreement_fee(order: &Order, params: &Params) -> Amount {
 
 /// Whether the order can earn a minted reward at all. (T-2, T-21)
 fn rewardable(order: &Order, params: &Params) -> bool {
-    let inline = matches!(order.input, Input::Inline { .. });
-    !order.seed_by_client && inline && !(params.reward_needs_fee && order.fee.is_zero())
+    !order.seed_by_client && order.availability.earns() && !(params.reward_needs_fee && order.fee.is_zero())
 }
 
 /// What a run of the model would earn its solver and its delegators now, with an output of this

@@ -224,6 +224,9 @@ fn open_order() -> Order {
         cancelled: false,
         claimed_by: None,
         deposit: Amount::ZERO,
+        availability: Availability::Inline,
+        root: ORDER,
+        budgeted: false,
     }
 }
 

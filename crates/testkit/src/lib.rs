@@ -121,6 +121,7 @@ impl World {
             accounts,
             models: vec![model],
             voters: Vec::new(),
+            coordinator_accounts: Vec::new(),
             params: profile::parse(profile::DEFAULT, true).expect("the default profile is sound").params,
         };
         Self {
