@@ -405,7 +405,7 @@ fn check_chosen(order: &Order, sender: &Address) -> Done {
 pub(crate) fn agree(exec: &mut Exec<'_>, sender: Address, id: OrderId, output: Cid) -> Done {
     let mut order = get(exec, &id)?;
     match order.state {
-        OrderState::Solved { claim_at_ms } if exec.active_now() < claim_at_ms => {}
+        OrderState::Solved { claim_at_ms } if exec.active_now() <= claim_at_ms => {}
         OrderState::Solved { .. } => return Err(LedgerError::WindowClosed),
         _ => return Err(wrong_state(&order)),
     }
@@ -521,7 +521,7 @@ pub(crate) fn claim_by_call(exec: &mut Exec<'_>, id: OrderId) -> Done {
     }
     let order = get(exec, &id)?;
     match order.state {
-        OrderState::Solved { claim_at_ms } if exec.active_now() < claim_at_ms => {
+        OrderState::Solved { claim_at_ms } if exec.active_now() <= claim_at_ms => {
             return Err(LedgerError::WindowOpen { claim_at_ms });
         }
         OrderState::Solved { .. } => {}

@@ -52,13 +52,10 @@ fn place(net: &mut Net, submit: OrderSubmit) -> OrderId {
 
 /// Waits until the sample is drawn; its members.
 fn sample(net: &mut Net, id: OrderId) -> Vec<Address> {
-    for _ in 0..5 {
-        if let Availability::Sampled { drawn, .. } = net.get(&id).availability {
-            return drawn;
-        }
-        net.wait(100);
-    }
-    panic!("no sample was drawn: {:?}", net.get(&id).availability);
+    net.until(|net| match net.get(&id).availability {
+        Availability::Sampled { drawn, .. } => Some(drawn),
+        _ => None,
+    })
 }
 
 fn confirm(order: OrderId) -> Call {
@@ -67,11 +64,7 @@ fn confirm(order: OrderId) -> Call {
 
 /// Waits for the seed, has it solved and claimed; what was minted for it.
 fn minted(net: &mut Net, id: OrderId) -> Option<Amount> {
-    for _ in 0..5 {
-        if net.get(&id).seed.is_none() {
-            net.wait(100);
-        }
-    }
+    net.until(|net| net.get(&id).seed);
     net.solve(id, provider(1), "a");
     net.events.clear();
     net.wait(8_000);

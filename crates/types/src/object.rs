@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 pub const SEED_MODULUS: u64 = 0x1F_FFFF_FFFF_FFF0;
 /// The largest input that travels inside an order, bytes. (T-1)
 pub const INLINE_INPUT_BYTES_MAX: usize = 4096;
+/// The largest input by CID that providers run on and coordinators fetch, bytes.
+pub const CONTENT_INPUT_BYTES_MAX: u64 = 16 << 20;
 /// How many valid reveals of one order the ledger keeps. (T-3)
 pub const SOLUTIONS_MAX: usize = 3;
 /// How many orders may lead to one: the longest chain of parents. (T-15)

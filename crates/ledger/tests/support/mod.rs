@@ -218,9 +218,7 @@ impl Net {
         let output = self.block_after(100, vec![(CLIENT, Call::OrderSubmit(submit))]);
         assert_eq!(output.receipts[0].error, None);
         let id = output.receipts[0].order.unwrap();
-        while self.get(&id).seed.is_none() {
-            self.wait(100);
-        }
+        self.until(|net| net.get(&id).seed);
         id
     }
 
@@ -293,13 +291,19 @@ impl Net {
 
     /// Waits until the jury of a contested order is drawn; its members.
     pub fn jury(&mut self, id: OrderId) -> Vec<Address> {
-        loop {
-            let jury = query::case(&self.state, &id).unwrap().jury.unwrap();
-            if let Some(seats) = jury.seats {
-                return seats.iter().map(|juror| juror.provider).collect();
+        let seats = self.until(|net| query::case(&net.state, &id).unwrap().jury.unwrap().seats);
+        seats.iter().map(|juror| juror.provider).collect()
+    }
+
+    /// Waits for something that comes within a few blocks.
+    pub fn until<T>(&mut self, found: impl Fn(&Self) -> Option<T>) -> T {
+        for _ in 0..20 {
+            if let Some(found) = found(self) {
+                return found;
             }
             self.wait(100);
         }
+        panic!("it did not come");
     }
 
     pub fn agree(&mut self, id: OrderId, who: Address, answer: &str) -> Result<(), LedgerError> {
