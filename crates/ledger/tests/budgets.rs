@@ -1,5 +1,7 @@
 //! Budgets that the root of a chain of orders sets aside. (T-15)
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 mod support;
 
 use althing_ledger::query;

@@ -1,5 +1,7 @@
 //! Inputs that are not in their orders: drawn coordinators fetch them before the seed exists. (T-21)
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 mod support;
 
 use althing_ledger::{TREASURY, check_for_mempool, query};

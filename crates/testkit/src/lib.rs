@@ -11,11 +11,12 @@ use althing_content::{BlockStore as _, Cid, MemoryStore, Profile, put_bytes, rea
 use althing_gateway::{
     ApiKey, Deliveries, DeliveryError, Gateway, GatewayConfig, MemoryReceipts, deliveries::FrameStream,
 };
-use althing_node::{LedgerMachine, NodeClient};
+use althing_node::{InputWatch, LedgerMachine, NodeClient};
 use althing_provider::{Behaviour, InlineCompute, MemoryJournal, ProfitPolicy, Provider, ProviderConfig};
 use althing_runtime::{Engine, Package};
 use althing_sdk::{
-    Clock, Content, ContentError, LedgerClient, SessionKeyPair, Signer as _, WalletSigner, delivery::DeliveryRequest,
+    Clock, Content, ContentError, LedgerClient, Sender, SessionKeyPair, Signer as _, WalletSigner,
+    delivery::DeliveryRequest,
 };
 use althing_types::{
     Address, Amount, Genesis, Hash, ModelId, OrderId, Ppm, Verification,
@@ -309,7 +310,7 @@ impl Running {
     ///
     /// # Panics
     /// Never: a hash is a scalar.
-    pub fn start_input_watch(&self, index: u32, node: NodeHandle) {
+    pub fn start_input_watch(&self, index: usize, node: NodeHandle) {
         let secret = secret(self.world.plan.seed, &format!("coordinator-{index}"));
         let signer = WalletSigner::from_secret(secret).expect("a hash is a scalar");
         let client = Arc::new(NodeClient::new(node, &self.world.genesis, &network(&self.world.plan)));
