@@ -1,6 +1,6 @@
 """Starts the real binary for the tests: whole networks on loopback, in temporary directories."""
 
-import json, os, pathlib, signal, subprocess, time
+import json, os, pathlib, signal, subprocess, time, urllib.request
 
 import openai, pytest
 
@@ -58,3 +58,37 @@ def network(tmp_path_factory):
     network = Network(tmp_path_factory.mktemp("dev"))
     yield network
     network.stop()
+
+
+def get(network, path):
+    with urllib.request.urlopen(network.node + path) as answer:
+        return json.load(answer)
+
+
+def until(what, limit_s, condition):
+    """Waits for something that the ledger does by itself."""
+    end = time.monotonic() + limit_s
+    while not (found := condition()):
+        assert time.monotonic() < end, f"not within {limit_s} s: {what}"
+        time.sleep(0.3)
+    return found
+
+
+def send(network, wallet, call, **fields):
+    """Signs any call; gives its receipt."""
+    return network.json("call", "send", json.dumps({"call": call, **fields}), "--wallet", wallet)["receipt"]
+
+
+def enact(network, wallet, calls):
+    """Has governance make calls: proposed, voted for, queued and executed. (G-1)"""
+    send(network, wallet, "proposal_create", title="A change", description="It is useful.", calls=calls)
+    number = max(proposal["proposal"]["id"] for proposal in get(network, "/v1/proposals"))
+    path = f"/v1/proposals/{number}"
+    state = lambda: get(network, path)["state"]
+    until("the vote begins", 20, lambda: state() == "active")
+    send(network, wallet, "proposal_vote", proposal=number, choice="for")
+    until("the vote ends", 40, lambda: state() == "succeeded")
+    send(network, wallet, "proposal_queue", proposal=number)
+    executable = int(get(network, path)["executable_ms"])
+    until("the timelock ends", 20, lambda: get(network, "/v1/status")["time_ms"] >= executable)
+    send(network, wallet, "proposal_execute", proposal=number)

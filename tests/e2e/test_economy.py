@@ -1,31 +1,10 @@
 """The paper's economy on a real network: governance enables a reward, runs earn it, a delegator and three
 holders of a model get their parts, and who contests a right answer pays."""
 
-import json, time, urllib.request
-
-from conftest import Network
+from conftest import Network, enact, get, send, until
 
 ASK = [{"role": "user", "content": "Tell me a story about an owl"}]
 TOKEN = 10**18
-
-
-def get(network, path):
-    with urllib.request.urlopen(network.node + path) as answer:
-        return json.load(answer)
-
-
-def until(what, limit_s, condition):
-    """Waits for something that the ledger does by itself."""
-    end = time.monotonic() + limit_s
-    while not (found := condition()):
-        assert time.monotonic() < end, f"not within {limit_s} s: {what}"
-        time.sleep(0.3)
-    return found
-
-
-def send(network, wallet, call, **fields):
-    """Signs any call; gives its receipt."""
-    return network.json("call", "send", json.dumps({"call": call, **fields}), "--wallet", wallet)["receipt"]
 
 
 def test_the_papers_economy_from_a_vote_to_a_lost_contest(tmp_path):
@@ -50,15 +29,7 @@ def test_the_papers_economy_from_a_vote_to_a_lost_contest(tmp_path):
 
         # Governance enables the model's reward.
         reward = {"call": "model_reward_set", "model": model["id"], "reward": {"rate": 1_000_000, "unit_bytes": 1}}
-        send(network, client, "proposal_create", title="Reward stories", description="They are useful.", calls=[reward])
-        state = lambda: get(network, "/v1/proposals/1")["state"]
-        until("the vote begins", 20, lambda: state() == "active")
-        send(network, client, "proposal_vote", proposal=1, choice="for")
-        until("the vote ends", 40, lambda: state() == "succeeded")
-        send(network, maker, "proposal_queue", proposal=1)
-        executable = int(get(network, "/v1/proposals/1")["executable_ms"])
-        until("the timelock ends", 20, lambda: get(network, "/v1/status")["time_ms"] >= executable)
-        send(network, maker, "proposal_execute", proposal=1)
+        enact(network, client, [reward])
         assert get(network, f"/v1/models/{model['id']}")["reward"]["rate"] == 1_000_000
 
         # Runs earn it, until so much is issued that losers are slashed.

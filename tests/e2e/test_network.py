@@ -97,6 +97,19 @@ def test_the_command_line_does_what_it_says(tmp_path):
         assert late.returncode == 1 and "the order is solved" in late.stderr
         short = network.althing("order", "submit", "tiny-stories", "x", "--within-s", "1", check=False)
         assert short.returncode == 1 and "the deadline must lie between" in short.stderr
+        # What a chain of orders may cost is set aside with its first. (T-15)
+        client = network.json("key", "show", network.ready["wallet"])["address"]
+        submit = ["order", "submit", "tiny-stories", "Tell me a story about a cat"]
+        first = network.althing(*submit, "--budget", "0.5").stdout.strip()
+        second = network.althing(*submit, "--parent", first, "--fee", "0.4").stdout.strip()
+        assert network.json("order", "show", second)["budgeted"]
+        third = network.althing(*submit, "--parent", second, "--fee", "0.2", check=False)
+        assert third.returncode == 1 and "the chain's budget has" in third.stderr
+        left = network.json("account", "show", client)["budgets"][0]["left"]
+        assert left == str(10**17 - int(network.json("model", "list")[0]["fee"]))
+        assert "order budget-close" in network.althing("account", "show", client).stdout
+        network.althing("order", "budget-close", first)
+        assert network.json("account", "show", client)["budgets"] == []
         assert network.json("dispute", "list") == []
         root = network.althing("node", "status", "--height", 2).stdout.strip()
         assert len(root) == 64 and network.json("node", "status", "--height", 2)["state_root"] == root

@@ -98,6 +98,7 @@ impl World {
             accounts,
             models: vec![model],
             voters: Vec::new(),
+            coordinator_accounts: Vec::new(),
             params,
         };
         Ok(Self { chain: genesis.chain_id(), genesis, model: id, clients, providers })
@@ -114,6 +115,7 @@ impl World {
             seed: None,
             agreements: 0,
             parent: None,
+            budget: None,
         })
     }
 
@@ -260,7 +262,8 @@ async fn one_coordinator(orders: usize) -> Result<f64> {
         genesis: world.genesis.clone(),
         network: public,
         secret: secrets.pop().context("one coordinator has one secret")?,
-        settings: crate::home::NodeSettings { listen: any, api: any, peers: Vec::new() },
+        settings: crate::home::NodeSettings { listen: any, api: any, content_sources: Vec::new(), peers: Vec::new() },
+        account: None,
         directory: directory.path().to_owned(),
     };
     let node = roles::start_node(home, bind(any).await?, 2).await?;

@@ -79,6 +79,7 @@ impl Bench {
             accounts: accounts.collect(),
             models: vec![model.clone()],
             voters: Vec::new(),
+            coordinator_accounts: Vec::new(),
             params,
         };
         let (chain, state) = (genesis.chain_id(), genesis_state(&genesis)?);
@@ -130,6 +131,7 @@ impl Bench {
                 seed: None,
                 agreements: 1,
                 parent: None,
+                budget: None,
             })
         };
         let calls = (0..count).map(|n| (account(usize::from(PROVIDERS) + n % 50), submit(n))).collect();

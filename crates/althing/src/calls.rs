@@ -63,6 +63,8 @@ pub const CALL_COMMANDS: &[(&str, &str)] = &[
     ("lp_unstake", "althing pool unstake"),
     ("drip_claim", "althing pool claim"),
     ("pool_drip_set", "by proposal: althing proposal create --drip"),
+    ("input_confirm", "by coordinators: althing node"),
+    ("budget_close", "althing order budget-close"),
 ];
 
 /// Signs and sends a call, and says what came of it.

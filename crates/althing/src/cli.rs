@@ -410,6 +410,8 @@ pub enum ModelCommand {
         #[command(flatten)]
         wallet: Wallet,
     },
+    /// Run a model from its files, without a network.
+    Run(crate::local::RunArgs),
     /// Governance alone rewards models: says how to propose it.
     Reward {
         model: String,
@@ -462,9 +464,22 @@ pub enum OrderCommand {
         /// A sampling seed, for an answer that can be had again.
         #[arg(long)]
         seed: Option<u64>,
-        /// The order that this one came from.
+        /// The order that this one came from; its chain's budget pays if you set one aside.
         #[arg(long, value_name = "ORDER")]
         parent: Option<OrderId>,
+        /// Tokens to set aside for orders that follow from this one: they are paid out of it, and never
+        /// cost more. `order budget-close` takes back what is left.
+        #[arg(long, value_name = "TOKENS", conflicts_with = "parent")]
+        budget: Option<Amount>,
+        /// Seconds after which the rest of the budget comes back by itself.
+        #[arg(long, default_value_t = 3_600, requires = "budget")]
+        budget_for_s: u64,
+        #[command(flatten)]
+        wallet: Wallet,
+    },
+    /// Take back what is left of the budget of an own order. `account show` lists budgets.
+    BudgetClose {
+        order: OrderId,
         #[command(flatten)]
         wallet: Wallet,
     },

@@ -10,7 +10,7 @@ use crate::{
     },
     dev, economics, governing,
     home::{CoordinatorHome, Home, Plan},
-    market,
+    local, market,
     output::{self, spinner, table},
     programs,
     roles::{self, bind, connect},
@@ -27,7 +27,7 @@ use althing_sdk::{
 use althing_types::{
     Amount, BallotAnswer, Call, Hash, Input, Lane, Order, OrderId, OrderState, Verification,
     api::Status,
-    call::{OrderSubmit, Scope},
+    call::{OrderBudget, OrderSubmit, Scope},
 };
 use anyhow::{Context as _, Result, anyhow, bail};
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
@@ -457,6 +457,7 @@ async fn model(command: ModelCommand, json: bool) -> Result<()> {
             let payee = payee.unwrap_or(model.payee);
             send(&wallet, json, |_| Call::ModelTermsSet { model: model.id, fee, payee }).await.map(drop)
         }
+        ModelCommand::Run(args) => local::run(args, json),
         ModelCommand::Reward { model, rest: _ } => bail!(
             "governance alone sets rewards: propose it with `althing proposal create --title TITLE --reward \
              {model}=RATE_PERCENT:UNIT_BYTES`"
@@ -510,26 +511,43 @@ async fn order(command: OrderCommand, json: bool) -> Result<()> {
             Ok(())
         }
         OrderCommand::Show { order, node } => output::json(&connect(&node.node).await?.order(order).await?),
-        OrderCommand::Submit { model, question, fee, agreements, within_s, seed, parent, wallet } => {
+        OrderCommand::Submit {
+            model,
+            question,
+            fee,
+            agreements,
+            within_s,
+            seed,
+            parent,
+            budget,
+            budget_for_s,
+            wallet,
+        } => {
             eprintln!("note: question and answer become public in the open lane");
             let model = connect(&wallet.node.node).await?.model(&model).await?;
             let fee = Amount(model.fee.0.saturating_add(fee.0));
+            let after = |seconds: u64| SystemClock.now_ms().saturating_add(seconds.saturating_mul(1_000));
+            let budget = budget.map(|amount| OrderBudget { amount, until_ms: after(budget_for_s) });
             let call = Call::OrderSubmit(OrderSubmit {
                 model: model.id,
                 input: Input::Inline { bytes: ChatInput::ask(&question).to_bytes() },
                 fee,
                 max_total: fee,
                 lane: Lane::Open,
-                deadline_ms: SystemClock.now_ms().saturating_add(within_s.saturating_mul(1_000)),
+                deadline_ms: after(within_s),
                 seed,
                 agreements,
                 parent,
+                budget,
             });
             let included = send(&wallet, json, |_| call).await?;
             if let (false, Some(order)) = (json, included.receipt.order) {
                 println!("{order}");
             }
             Ok(())
+        }
+        OrderCommand::BudgetClose { order, wallet } => {
+            send(&wallet, json, |_| Call::BudgetClose { order }).await.map(drop)
         }
         OrderCommand::Cancel { order, wallet } => send(&wallet, json, |_| Call::OrderCancel { order }).await.map(drop),
         OrderCommand::Claim { order, wallet } => send(&wallet, json, |_| Call::OrderClaim { order }).await.map(drop),

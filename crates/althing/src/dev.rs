@@ -181,8 +181,13 @@ async fn start(args: &DevArgs, progress: &indicatif::ProgressBar) -> Result<Netw
         .map(|model| (model_id(model), engine.clone()))
         .collect();
 
+    // Whoever fetches inputs has to know where they are.
+    let default = if args.exit { SocketAddr::from(LOOPBACK_ANY) } else { SocketAddr::from(([127, 0, 0, 1], 8700)) };
+    let gateway_listener = bind(args.listen.unwrap_or(default)).await?;
+    let content_sources = vec![format!("http://{}", gateway_listener.local_addr()?)];
+
     progress.set_message("starting coordinators");
-    let nodes = start_nodes(args, &home).await?;
+    let nodes = start_nodes(args, &home, &content_sources).await?;
     let client_of = |index: usize| -> Arc<dyn LedgerClient> { nodes[index % nodes.len()].client.clone() };
     for node in &nodes {
         roles::wait_ready(&*node.client, READY_WAIT).await?;
@@ -196,6 +201,7 @@ async fn start(args: &DevArgs, progress: &indicatif::ProgressBar) -> Result<Netw
         let mut settings = roles::provider_settings(&directory)?;
         // Nothing here outlives the process, so any free port will do.
         settings.listen = SocketAddr::from(LOOPBACK_ANY);
+        settings.content_sources = content_sources.clone();
         if index + args.liars >= count {
             settings.behaviour = Behaviour::Liar;
         }
@@ -208,9 +214,7 @@ async fn start(args: &DevArgs, progress: &indicatif::ProgressBar) -> Result<Netw
     progress.set_message("starting the gateway");
     let directory = home.gateway();
     let settings = roles::gateway_settings(&directory)?;
-    let default = if args.exit { SocketAddr::from(LOOPBACK_ANY) } else { SocketAddr::from(([127, 0, 0, 1], 8700)) };
-    let listener = bind(args.listen.unwrap_or(default)).await?;
-    let gateway = roles::start_gateway(&directory, settings, client_of(0), listener, engines).await?;
+    let gateway = roles::start_gateway(&directory, settings, client_of(0), gateway_listener, engines).await?;
     let keys: Vec<ApiKey> = serde_json::from_slice(&std::fs::read(directory.join("api-keys.json"))?)?;
     let api_key =
         keys.into_iter().next().context("the gateway's home has no API key: `althing key create` makes one")?;
@@ -218,7 +222,7 @@ async fn start(args: &DevArgs, progress: &indicatif::ProgressBar) -> Result<Netw
 }
 
 /// Starts the coordinators on addresses that are free at the moment.
-async fn start_nodes(args: &DevArgs, home: &Home) -> Result<Vec<RunningNode>> {
+async fn start_nodes(args: &DevArgs, home: &Home, content_sources: &[String]) -> Result<Vec<RunningNode>> {
     let count = home.count("coordinators");
     let mut homes = Vec::new();
     let mut reserved = Vec::new();
@@ -226,6 +230,7 @@ async fn start_nodes(args: &DevArgs, home: &Home) -> Result<Vec<RunningNode>> {
         let mut coordinator = CoordinatorHome::read(&home.coordinator(index))?;
         let socket = std::net::TcpListener::bind(SocketAddr::from(LOOPBACK_ANY)).context("no free port")?;
         coordinator.settings.listen = socket.local_addr()?;
+        coordinator.settings.content_sources = content_sources.to_vec();
         reserved.push((Hash(coordinator.secret.public_key()), socket));
         homes.push(coordinator);
     }

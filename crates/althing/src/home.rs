@@ -3,7 +3,7 @@
 //! ```text
 //! DIR/genesis.json            the first state; its hash is the chain id
 //! DIR/network-key             the network's public key: what receipts are checked against
-//! DIR/coordinators/0/         home of a coordinator: genesis.json, coordinator.key, node.toml, chain/
+//! DIR/coordinators/0/         home of a coordinator: genesis.json, coordinator.key, account.key, node.toml, chain/
 //! DIR/providers/0/            home of a provider: provider.toml, session.key, wallet.key, content/, private/
 //! DIR/gateway/                home of a gateway: gateway.toml, api-keys.json, receipts/, content/
 //! DIR/wallets/client.key      the account that pays in examples; DIR/wallets/maker.key owns the model
@@ -55,6 +55,9 @@ pub struct NodeSettings {
     pub listen: SocketAddr,
     /// Where clients reach its API.
     pub api: SocketAddr,
+    /// Base URLs that may have inputs, which the coordinator can be drawn to fetch. (T-21)
+    #[serde(default)]
+    pub content_sources: Vec<String>,
     /// The other coordinators.
     #[serde(default)]
     pub peers: Vec<Peer>,
@@ -237,6 +240,7 @@ impl Home {
             Ok(SocketAddr::from(([127, 0, 0, 1], port)))
         };
         let (p2p, api) = (|i: u32| port(i), |i: u32| port(20 + i));
+        let content_sources = vec![format!("http://{}", port(60)?)];
         let node = format!("http://{}", api(0)?);
 
         let (client, maker) = (WalletSigner::random(), WalletSigner::random());
@@ -291,13 +295,14 @@ impl Home {
                 compute_cost_per_hour: Amount::ZERO,
                 error_ppm: Ppm::default(),
                 watch_share: Ppm::ONE,
-                content_sources: Vec::new(),
+                content_sources: content_sources.clone(),
                 runs_max: 1,
                 behaviour: Behaviour::Honest,
             };
             create(&home.join("provider.toml"), toml::to_string_pretty(&settings)?)?;
         }
 
+        let coordinators: Vec<_> = (0..plan.coordinators).map(|_| WalletSigner::random()).collect();
         let genesis = Genesis {
             network: plan.network.clone(),
             time_ms: althing_sdk::Clock::now_ms(&althing_sdk::SystemClock),
@@ -313,20 +318,23 @@ impl Home {
                 reward: None,
             }],
             voters: voters(&plan.profile.genesis, client.account(), maker.account(), &provider_accounts)?,
+            coordinator_accounts: coordinators.iter().map(WalletSigner::account).collect(),
             params: plan.profile.params.clone(),
         };
         // A genesis that the ledger would refuse is noticed here, not at the first start.
         althing_ledger::genesis_state(&genesis).context("the network's first state")?;
         let text = serde_json::to_string_pretty(&genesis)?;
-        for (index, secret) in (0u32..).zip(&secrets) {
+        for (index, (secret, account)) in (0u32..).zip(secrets.iter().zip(&coordinators)) {
             let home = self.coordinator(index);
             create_dir(&home)?;
             create(&home.join("genesis.json"), &text)?;
             write_secret_line(&home.join("coordinator.key"), &secret.to_hex())?;
+            account.write(&home.join("account.key"))?;
             let others = (0u32..).zip(public.participants()).filter(|(other, _)| *other != index);
             let peers =
                 others.map(|(other, key)| Ok(Peer { key: Hash(key), address: p2p(other)? })).collect::<Result<_>>()?;
-            let settings = NodeSettings { listen: p2p(index)?, api: api(index)?, peers };
+            let content_sources = content_sources.clone();
+            let settings = NodeSettings { listen: p2p(index)?, api: api(index)?, content_sources, peers };
             create(&home.join("node.toml"), toml::to_string_pretty(&settings)?)?;
         }
         create(&self.0.join("network-key"), format!("{}\n", public.to_hex()))?;
@@ -431,6 +439,8 @@ pub struct CoordinatorHome {
     pub genesis: Genesis,
     pub network: NetworkPublic,
     pub secret: CoordinatorSecret,
+    /// The key of its account; without one it fetches no inputs. (T-21)
+    pub account: Option<WalletSigner>,
     pub settings: NodeSettings,
     pub directory: PathBuf,
 }
@@ -449,7 +459,9 @@ impl CoordinatorHome {
         let secret =
             CoordinatorSecret::from_hex(text.trim()).with_context(|| format!("{} holds no key", path.display()))?;
         let settings = read_toml(&directory.join("node.toml"))?;
-        Ok(Self { genesis, network, secret, settings, directory: directory.to_owned() })
+        let account = directory.join("account.key");
+        let account = if account.exists() { Some(WalletSigner::read(&account)?) } else { None };
+        Ok(Self { genesis, network, secret, account, settings, directory: directory.to_owned() })
     }
 }
 

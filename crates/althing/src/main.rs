@@ -10,6 +10,7 @@ mod economics;
 mod economy_cli;
 mod governing;
 mod home;
+mod local;
 mod market;
 mod output;
 mod programs;

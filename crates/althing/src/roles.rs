@@ -8,10 +8,10 @@ use crate::{
 use althing_chain::{ChainConfig, MempoolConfig, Node, NodeConfig, Pacing};
 use althing_content::BlobStore;
 use althing_gateway::{ApiKeys, FileReceipts, Gateway, GatewayConfig, HttpDeliveries};
-use althing_node::{LedgerMachine, NodeClient};
+use althing_node::{InputWatch, LedgerMachine, NodeClient};
 use althing_provider::{FileJournal, Provider, ProviderConfig, ThreadCompute};
 use althing_runtime::{Engine, Package};
-use althing_sdk::{HttpClient, LedgerClient, SessionKeyPair, StoreContent, SystemClock};
+use althing_sdk::{Clock, FetchedContent, HttpClient, LedgerClient, Sender, SessionKeyPair, StoreContent, SystemClock};
 use althing_types::ModelId;
 use anyhow::{Context as _, Result};
 use futures::FutureExt as _;
@@ -114,6 +114,18 @@ pub async fn start_node(home: CoordinatorHome, api: TcpListener, threads: usize)
     let mut tasks = Tasks::default();
     let address = api.local_addr()?;
     serve(&mut tasks, api, althing_node::router(client.clone()));
+    if let Some(account) = home.account {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let sender = Sender::new(client.clone(), clock.clone(), Arc::new(account), home.genesis.chain_id());
+        let watch = InputWatch {
+            client: client.clone(),
+            clock,
+            sender: Arc::new(sender),
+            content: Arc::new(FetchedContent),
+            sources: home.settings.content_sources,
+        };
+        tasks.add(async move { watch.run().await });
+    }
     Ok(RunningNode { client, api: address, _tasks: tasks, node: Some(node) })
 }
 

@@ -66,6 +66,10 @@ fn places(view: &AccountView, now_ms: u64) -> Vec<Vec<String>> {
     for order in &view.escrowed {
         row(&format!("fee of order {}", order.order.short()), order.fee, "back if nobody solves it".into());
     }
+    for budget in &view.budgets {
+        let label = format!("budget of order {}", budget.order.short());
+        row(&label, budget.left, format!("by `order budget-close`, or {}", until(budget.until_ms, now_ms)));
+    }
     for (kind, amount) in view.deposits.kinds() {
         row(&format!("deposits: {kind}"), amount, "when what they stand behind is gone".into());
     }
@@ -148,7 +152,7 @@ fn list(delegations: &[DelegationView], now_ms: u64) {
 mod tests {
     use super::*;
     use althing_types::{
-        Account, Address,
+        Account, Address, Budget,
         api::{Deposits, EscrowedFee},
     };
 
@@ -175,13 +179,21 @@ mod tests {
             }],
             escrowed: vec![EscrowedFee { order: Default::default(), fee: one, deadline_ms: 9 }],
             escrowed_complete: true,
+            budgets: vec![Budget {
+                order: Default::default(),
+                client: Default::default(),
+                left: one,
+                spent: one,
+                until_ms: 9,
+                deposit: one,
+            }],
             deposits: Deposits { delegations: one, ..Deposits::default() },
             shares: Vec::new(),
             liquidity: Vec::new(),
         };
         let rows = places(&view, 0);
         let listed: Amount = rows.iter().map(|row| row[1].parse::<Amount>().unwrap()).sum();
-        assert_eq!((listed, view.total()), (Amount::tokens(13), Amount::tokens(13)));
+        assert_eq!((listed, view.total()), (Amount::tokens(14), Amount::tokens(14)));
         assert!(rows.iter().any(|row| row[0].starts_with("unbonding") && row[2] == "in 1 min 0 s"));
         assert!(rows.iter().any(|row| row[2].ends_with(&format!(", to {}", Address([3; 20])))));
     }

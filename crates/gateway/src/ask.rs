@@ -316,6 +316,7 @@ impl Gateway {
             seed: ask.seed,
             agreements,
             parent: None,
+            budget: None,
         }
     }
 

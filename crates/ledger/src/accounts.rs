@@ -5,7 +5,7 @@
 //! account without waiting for each other.
 
 use crate::{
-    costs,
+    budgets, costs,
     exec::{Done, Exec, add},
     state::{Map, StateRead},
     supply::{self, Place},
@@ -186,10 +186,10 @@ pub(crate) fn bump_nonce(exec: &mut Exec<'_>, tx: &SignedTx, fee: Amount) {
 
 /// What a call takes out of the sender's free balance at most, as far as a session key's limit counts
 /// it.
-fn spend(call: &Call) -> Amount {
+fn spend(exec: &Exec<'_>, sender: &Address, call: &Call) -> Amount {
     match call {
         Call::Transfer { amount, .. } | Call::Bond { amount } | Call::Delegate { amount, .. } => *amount,
-        Call::OrderSubmit(order) => order.fee,
+        Call::OrderSubmit(order) => budgets::taken_from_balance(exec, sender, order),
         Call::AssetTransfer { asset: AssetId::Native, amount, .. } => *amount,
         Call::SharesBuy { max_total, .. } => *max_total,
         Call::PoolAdd { a: AssetId::Native, amount_a, .. } => *amount_a,
@@ -206,7 +206,7 @@ pub(crate) fn charge_session_key(exec: &mut Exec<'_>, tx: &SignedTx) -> Done {
     if !stored.scope.allows(&tx.call) {
         return Err(LedgerError::OutOfScope);
     }
-    let needed = spend(&tx.call);
+    let needed = spend(exec, account, &tx.call);
     stored.spend_left =
         stored.spend_left.checked_sub(needed).ok_or(LedgerError::SpendLimit { needed, left: stored.spend_left })?;
     if !needed.is_zero() {

@@ -9,13 +9,26 @@
 use crate::{
     accounts,
     exec::{Done, Exec},
+    orders,
+    state::StateRead,
     supply::{COORDINATORS, Place, TREASURY},
 };
-use althing_types::{Address, Amount, Event, LedgerError, Params, SignedTx};
+use althing_types::{Address, Amount, Call, Event, LedgerError, Params, SignedTx};
 
 /// The base fee of a transaction. (L-1)
 pub fn base_fee(params: &Params, tx: &SignedTx) -> Amount {
     tx.base_fee(params)
+}
+
+/// What a transaction owes now: a drawn coordinator's word on an input is free, since it is a duty, and it
+/// can be given once. (T-21)
+pub(crate) fn base_fee_due(state: &dyn StateRead, params: &Params, tx: &SignedTx) -> Amount {
+    if let Call::InputConfirm { order } = &tx.call
+        && orders::order(state, order).is_some_and(|order| order.availability.waits_for(&tx.sender()))
+    {
+        return Amount::ZERO;
+    }
+    base_fee(params, tx)
 }
 
 /// Takes the base fee of a transaction that may run; kept even if its call fails.

@@ -110,7 +110,8 @@ pub(crate) fn contest(exec: &mut Exec<'_>, sender: Address, id: OrderId, ballot:
     let now = exec.active_now();
     let mut order = orders::order(&exec.state, &id).ok_or(LedgerError::UnknownOrder(id))?;
     let claim_at_ms = match order.state {
-        OrderState::Solved { claim_at_ms } if now < claim_at_ms => claim_at_ms,
+        // The window's last moment is in it: claims run at the end of that block. (T-4)
+        OrderState::Solved { claim_at_ms } if now <= claim_at_ms => claim_at_ms,
         OrderState::Solved { .. } => return Err(LedgerError::WindowClosed),
         OrderState::Contested { .. } => return Err(LedgerError::WrongState { state: "contested".into() }),
         _ => return Err(LedgerError::NoSolution),

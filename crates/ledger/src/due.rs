@@ -4,7 +4,7 @@
 //! worked off in one literal order, each up to a limit; what is left continues in the next block.
 //! Whether an item is due is decided by its time alone, even if the queue lags.
 
-use crate::{disputes, exec::Exec, governance, orders, shares, staking, state::Map, votes};
+use crate::{budgets, disputes, exec::Exec, governance, inputs, orders, shares, staking, state::Map, votes};
 use althing_types::{Address, ModelId, OrderId};
 
 /// Orders that may be over: deadline, acceptance or commitment ran out. (T-17)
@@ -15,6 +15,10 @@ pub(crate) const COUNT: Map<(u64, OrderId), ()> = Map::new(0x41);
 pub(crate) const VOID: Map<(u64, (OrderId, Address)), ()> = Map::new(0x42);
 /// Solutions whose challenge window ends, by active time. (T-4)
 pub(crate) const CLAIM: Map<(u64, OrderId), ()> = Map::new(0x43);
+/// Inputs that coordinators had time to fetch until then. (T-21)
+pub(crate) const INPUT: Map<(u64, OrderId), ()> = Map::new(0x4b);
+/// Budgets that close by themselves. (T-15)
+pub(crate) const BUDGET: Map<(u64, (OrderId, Address)), ()> = Map::new(0x4c);
 /// Unbonding amounts that become free. (T-10)
 pub(crate) const UNBOND: Map<(u64, Address), ()> = Map::new(0x44);
 /// Parts of delegations that may leave, by provider and delegator. (T-10)
@@ -57,6 +61,9 @@ pub(crate) fn run(exec: &mut Exec<'_>) {
     for order in take(exec, &EXPIRY, now_ms, limit) {
         orders::expire(exec, order);
     }
+    for order in take(exec, &INPUT, now_ms, limit) {
+        inputs::expire(exec, order);
+    }
     for order in take(exec, &COUNT, active_ms, limit) {
         disputes::count(exec, order);
     }
@@ -65,6 +72,9 @@ pub(crate) fn run(exec: &mut Exec<'_>) {
     }
     for order in take(exec, &CLAIM, active_ms, limit) {
         orders::claim(exec, order);
+    }
+    for (root, client) in take(exec, &BUDGET, now_ms, limit) {
+        budgets::expire(exec, root, client);
     }
     for provider in take(exec, &UNBOND, now_ms, limit) {
         staking::release_unbonded(exec, provider);

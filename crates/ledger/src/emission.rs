@@ -191,12 +191,11 @@ pub fn now(state: &dyn StateRead) -> Emission {
 
 /// What claiming `order` now mints, its treasury and liquidity parts included. (T-6, T-21)
 ///
-/// Only for models that governance enabled, inputs that are inside their orders, and seeds that
-/// nobody chose.
+/// Only for models that governance enabled, inputs that everybody can have, and seeds that nobody
+/// chose.
 pub(crate) fn task_reward(exec: &Exec<'_>, order: &Order) -> Amount {
     let params = exec.params;
-    let inline = matches!(order.input, althing_types::Input::Inline { .. });
-    if order.seed_by_client || !inline || (params.reward_needs_fee && order.fee.is_zero()) {
+    if order.seed_by_client || !order.availability.earns() || (params.reward_needs_fee && order.fee.is_zero()) {
         return Amount::ZERO;
     }
     let Some(terms) = registry::model(&exec.state, &order.model).and_then(|model| model.reward) else {

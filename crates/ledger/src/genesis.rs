@@ -1,8 +1,8 @@
 //! The first state, from a genesis. (G-1)
 
 use crate::{
-    BlockContext, CLOCK, ChainClock, Exec, PARAMS, accounts, assets, emission, invariants, registry, staking, supply,
-    upgrades,
+    BlockContext, CLOCK, ChainClock, Exec, PARAMS, accounts, assets, emission, inputs, invariants, registry, staking,
+    supply, upgrades,
 };
 use althing_types::{Amount, AssetId, Genesis, Hash, LedgerError, Params, params::ParamsError};
 use std::collections::BTreeMap;
@@ -45,6 +45,7 @@ pub fn genesis_state(genesis: &Genesis) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Ge
     let total = holdings.chain([Some(Amount::ZERO)]).reduce(|a, b| a?.checked_add(b?)).flatten();
     let too_much = || GenesisError::Call { what: "all accounts together".into(), source: LedgerError::Overflow };
     emission::open(&mut exec, total.ok_or_else(too_much)?);
+    inputs::open(&mut exec, &genesis.coordinator_accounts);
     for voter in &genesis.voters {
         staking::add_voter(&mut exec, *voter);
     }

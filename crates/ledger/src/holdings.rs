@@ -3,7 +3,7 @@
 //! Put together from what the other modules store, for whoever asks; nothing here writes. Every list and
 //! every scan is bounded, since anybody may ask.
 
-use crate::{accounts, governance, liquidity, orders, shares, staking, state::StateRead, votes};
+use crate::{accounts, budgets, governance, liquidity, orders, shares, staking, state::StateRead, votes};
 use althing_types::{
     Address, Amount, Delegation, LpStake, Order, Shareholder,
     api::{
@@ -20,12 +20,14 @@ pub fn account_view(state: &dyn StateRead, address: &Address) -> AccountView {
     let provider = staking::provider(state, address).unwrap_or_default();
     let delegations = delegations(state, address);
     let (orders, complete) = orders_of(state, address);
+    let budgets = budgets::budgets_of(state, address, ACCOUNT_LIST_MAX);
     let deposits = Deposits {
         session_keys: sum(accounts::session_keys_of(state, address).iter().map(|key| key.deposit)),
         provider: provider.deposit,
         delegations: sum(delegations.iter().map(|delegation| delegation.deposit)),
         orders: sum(orders.iter().map(|order| order.deposit)),
         proposals: sum(proposal_deposits(state, address)),
+        budgets: sum(budgets.iter().map(|budget| budget.deposit)),
     };
     let mut escrowed = orders.iter().filter(|order| !order.state.is_final()).map(escrowed_fee);
     AccountView {
@@ -37,6 +39,7 @@ pub fn account_view(state: &dyn StateRead, address: &Address) -> AccountView {
         bond_free: staking::bond_free(&provider),
         escrowed: escrowed.by_ref().take(ACCOUNT_LIST_MAX).collect(),
         escrowed_complete: escrowed.next().is_none() && complete,
+        budgets,
         deposits,
         shares: shares::held_by(state, address, ACCOUNT_LIST_MAX).iter().filter_map(|h| earnings(state, h)).collect(),
         liquidity: drip_earnings(state, address),

@@ -1,10 +1,10 @@
 //! What holds after every block. Tests call [`check`] after each one; it reads the whole state.
 
 use crate::{
-    assets, disputes, due, governance, liquidity, orders, query, registry, shares, staking, state::StateRead, supply,
-    votes,
+    assets, budgets, disputes, due, governance, inputs, liquidity, orders, query, registry, shares, staking,
+    state::StateRead, supply, votes,
 };
-use althing_types::{Address, Amount, AssetId, OrderState};
+use althing_types::{Address, Amount, AssetId, Availability, OrderState};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Checks every invariant on a whole state.
@@ -21,6 +21,7 @@ pub fn check(state: &dyn StateRead) -> Result<(), String> {
     other_assets(state)?;
     model_daos(state)?;
     drip(state)?;
+    inputs_and_budgets(state)?;
     nothing_hangs(state)
 }
 
@@ -53,7 +54,8 @@ fn conservation(state: &dyn StateRead) -> Result<(), String> {
     equal("pools", pools.iter().filter(|p| p.a == AssetId::Native).map(|p| p.reserve_a).sum(), totals.pools)?;
     equal("bonded", providers.iter().map(|p| p.bond).sum(), totals.bonded)?;
     equal("unbonding", providers.iter().flat_map(|p| &p.unbonding).map(|u| u.amount).sum(), totals.unbonding)?;
-    equal("escrowed", open.map(|o| o.fee).sum(), totals.escrowed)?;
+    let set_aside = budgets::all(state).into_iter().map(|budget| budget.left);
+    equal("escrowed", open.map(|o| o.fee).chain(set_aside).sum(), totals.escrowed)?;
     if supply::conserved(&totals) { Ok(()) } else { Err(format!("the places do not add up to the issue: {totals:?}")) }
 }
 
@@ -288,6 +290,33 @@ fn drip(state: &dyn StateRead) -> Result<(), String> {
     let weighted = liquidity::all(state, None, usize::MAX).into_iter().filter(|pool| pool.drip_weight > 0);
     if !weighted.map(|pool| pool.id).eq(drip.pools) {
         return Err("the pools of the drip are not those with a weight".into());
+    }
+    Ok(())
+}
+
+/// T-15, T-17, T-21: who is to fetch an input is who was drawn for an order that waits for it; samples and
+/// budgets end by themselves, and a budget is its root's client's.
+fn inputs_and_budgets(state: &dyn StateRead) -> Result<(), String> {
+    let ending: BTreeSet<_> = due::INPUT.first(state, usize::MAX).into_iter().map(|(key, ())| key).collect();
+    let mut expected = BTreeSet::new();
+    for order in orders::all(state, 0, usize::MAX) {
+        if order.availability.is_open() && (order.state != OrderState::Submitted || order.seed.is_some()) {
+            return Err(format!("order {}: its input is still looked for", order.id));
+        }
+        let Availability::Sampled { drawn, confirmed, until_ms } = &order.availability else { continue };
+        let missing = drawn.iter().filter(|coordinator| !confirmed.contains(coordinator));
+        expected.extend(missing.map(|coordinator| (*coordinator, order.id)));
+        if !ending.contains(&(*until_ms, order.id)) {
+            return Err(format!("order {}: coordinators may fetch its input for ever", order.id));
+        }
+    }
+    if !inputs::all_to_fetch(state).into_iter().eq(expected) {
+        return Err("the inputs to fetch are not those of the samples".into());
+    }
+    let closing: BTreeSet<_> = due::BUDGET.first(state, usize::MAX).into_iter().map(|(key, ())| key).collect();
+    let budgets: BTreeSet<_> = budgets::all(state).into_iter().map(|b| (b.until_ms, (b.order, b.client))).collect();
+    if closing != budgets {
+        return Err("a budget stays for ever, or a queue closes one that is not there".into());
     }
     Ok(())
 }

@@ -8,6 +8,7 @@
 
 mod accounts;
 mod assets;
+mod budgets;
 mod costs;
 mod disputes;
 mod due;
@@ -16,6 +17,7 @@ mod exec;
 mod genesis;
 mod governance;
 mod holdings;
+mod inputs;
 pub mod invariants;
 mod liquidity;
 mod orders;
@@ -82,6 +84,7 @@ pub fn execute_block(state: &dyn StateRead, block: &BlockContext, txs: &[SignedT
 
     run_hook(&mut overlay, block, &params, &mut output, upgrades::begin_block);
     run_hook(&mut overlay, block, &params, &mut output, orders::draw_seeds);
+    run_hook(&mut overlay, block, &params, &mut output, inputs::draw_samples);
     run_hook(&mut overlay, block, &params, &mut output, disputes::draw_juries);
     let mut units_left = params.block_units_max;
     for tx in txs {
@@ -129,7 +132,7 @@ fn execute_tx(
         order: None,
         events: Vec::new(),
     };
-    let fee = costs::base_fee(params, tx);
+    let fee = costs::base_fee_due(overlay, params, tx);
     let authorised = accounts::authorise(overlay, tx, block.time_ms, fee);
     // A block does bounded work: what does not fit leaves no trace, and can be sent again. (L-1)
     let fits = units_left.checked_sub(tx.call.units()).ok_or(LedgerError::BlockFull);
@@ -230,6 +233,8 @@ fn dispatch(exec: &mut Exec<'_>, sender: Address, call: &Call) -> Done<Option<Or
         Call::LpUnstake { pool, lp } => liquidity::unstake(exec, sender, pool, lp)?,
         Call::DripClaim { pool } => liquidity::claim(exec, sender, pool)?,
         Call::PoolDripSet { pool, weight } => liquidity::set_drip(exec, sender, pool, weight)?,
+        Call::InputConfirm { order } => inputs::confirm(exec, sender, order)?,
+        Call::BudgetClose { order } => budgets::close(exec, sender, order)?,
     }
     Ok(None)
 }
@@ -239,7 +244,7 @@ fn dispatch(exec: &mut Exec<'_>, sender: Address, call: &Call) -> Done<Option<Or
 /// # Errors
 /// The error that executing it would give for its authorisation. A nonce in the near future is fine.
 pub fn check_for_mempool(state: &dyn StateRead, tx: &SignedTx) -> Result<(), LedgerError> {
-    let fee = costs::base_fee(&query::params(state), tx);
+    let fee = costs::base_fee_due(state, &query::params(state), tx);
     match accounts::authorise(state, tx, query::clock(state).time_ms, fee) {
         Err(LedgerError::WrongNonce { expected }) if tx.nonce > expected && tx.nonce - expected < 256 => Ok(()),
         verdict => verdict,

@@ -13,15 +13,15 @@
 //! commitment is revealed later: the client may have used it.)
 
 use crate::{
-    accounts, costs, disputes, due, emission,
+    accounts, budgets, costs, disputes, due, emission,
     exec::{Done, Exec},
-    liquidity, registry, shares, staking,
+    inputs, liquidity, registry, shares, staking,
     state::{Map, StateRead},
     supply::{self, COORDINATORS, Place, TREASURY},
 };
 use althing_types::{
-    Address, Agreement, Amount, Cid, Commitment, Event, Hash, Input, Lane, LedgerError, Order, OrderId, OrderState,
-    RefundReason, Solution, Verification,
+    Address, Agreement, Amount, Availability, Cid, Commitment, Event, Hash, Input, Lane, LedgerError, Order, OrderId,
+    OrderState, RefundReason, Solution, Verification,
     call::OrderSubmit,
     commitment::commitment_hash,
     event::PaymentKind,
@@ -99,7 +99,7 @@ fn wrong_state(order: &Order) -> LedgerError {
 
 // ---- submission ----
 
-/// [`althing_types::Call::OrderSubmit`]. (T-1, T-2, T-13, T-15, T-20)
+/// [`althing_types::Call::OrderSubmit`]. (T-1, T-2, T-13, T-15, T-20, T-21)
 pub(crate) fn submit(exec: &mut Exec<'_>, client: Address, submit: OrderSubmit) -> Done<OrderId> {
     let now = exec.now();
     let model = registry::model(&exec.state, &submit.model).ok_or(LedgerError::UnknownModel(submit.model))?;
@@ -136,15 +136,15 @@ pub(crate) fn submit(exec: &mut Exec<'_>, client: Address, submit: OrderSubmit) 
             }
         }
     }
-    let depth = match submit.parent {
-        None => 0,
-        Some(parent) => get(exec, &parent)?.depth + 1,
+    let (depth, root) = match submit.parent {
+        None => (0, None),
+        Some(parent) => get(exec, &parent).map(|parent| (parent.depth + 1, Some(parent.root)))?,
     };
     if depth > DEPTH_MAX {
         return Err(LedgerError::ParentTooDeep { max: DEPTH_MAX });
     }
+    budgets::check(exec, &submit)?;
     let deposit = costs::deposit(exec, &client)?;
-    accounts::debit(exec, &client, submit.fee, Place::Escrowed)?;
 
     let (previous, number) = NEWEST.get(&exec.state, &()).unwrap_or((OrderId::ZERO, 0));
     let content = Hash::of(&[b"althing/order/v1", client.as_bytes(), &althing_types::encode(&submit)]);
@@ -182,14 +182,23 @@ pub(crate) fn submit(exec: &mut Exec<'_>, client: Address, submit: OrderSubmit) 
         cancelled: false,
         claimed_by: None,
         deposit,
+        availability: Availability::Unchecked,
+        root: root.unwrap_or(id),
+        budgeted: false,
     };
+    order.budgeted = budgets::escrow_fee(exec, &order)?;
+    if let Some(budget) = submit.budget {
+        budgets::open(exec, &order, budget)?;
+    }
+    order.availability = inputs::at_submission(exec, &model, &order);
     if order.seed.is_none() && exec.params.seed_from_id {
         // The paper: a person who orders transactions can grind it. (T-2)
         order.seed = Some(reduce(&id.0));
     }
-    if order.seed.is_none() {
-        let from_view = exec.block.view + exec.params.seed_delay_views;
-        UNSEEDED.set(&mut exec.state, &(from_view, id), &());
+    if order.availability.is_open() {
+        inputs::await_sample(exec, id);
+    } else if order.seed.is_none() {
+        await_seed(exec, id);
     }
     let expiry_ms = match order.lane {
         Lane::Open => order.deadline_ms,
@@ -199,6 +208,12 @@ pub(crate) fn submit(exec: &mut Exec<'_>, client: Address, submit: OrderSubmit) 
     store(exec, &order);
     exec.emit(Event::OrderSubmitted { order: id, client, model: order.model, fee: order.fee });
     Ok(id)
+}
+
+/// Lets a later beacon draw an order's seed. (T-2)
+pub(crate) fn await_seed(exec: &mut Exec<'_>, id: OrderId) {
+    let from_view = exec.block.view + exec.params.seed_delay_views;
+    UNSEEDED.set(&mut exec.state, &(from_view, id), &());
 }
 
 /// Hook before the calls of a block: draws the seeds that its beacon may draw. (T-2)
@@ -390,7 +405,7 @@ fn check_chosen(order: &Order, sender: &Address) -> Done {
 pub(crate) fn agree(exec: &mut Exec<'_>, sender: Address, id: OrderId, output: Cid) -> Done {
     let mut order = get(exec, &id)?;
     match order.state {
-        OrderState::Solved { claim_at_ms } if exec.active_now() < claim_at_ms => {}
+        OrderState::Solved { claim_at_ms } if exec.active_now() <= claim_at_ms => {}
         OrderState::Solved { .. } => return Err(LedgerError::WindowClosed),
         _ => return Err(wrong_state(&order)),
     }
@@ -471,7 +486,9 @@ fn close_if_idle(exec: &mut Exec<'_>, mut order: Order) {
 pub(crate) fn refund(exec: &mut Exec<'_>, mut order: Order, reason: RefundReason) {
     release_claims(exec, &mut order);
     let (client, fee, id) = (order.client, order.fee, order.id);
-    accounts::pay(exec, &client, fee, Place::Escrowed, PaymentKind::Refund, id);
+    if !budgets::refill(exec, &order) {
+        accounts::pay(exec, &client, fee, Place::Escrowed, PaymentKind::Refund, id);
+    }
     exec.emit(Event::OrderRefunded { order: id, reason });
     finish(exec, order, OrderState::Refunded { reason });
 }
@@ -490,6 +507,7 @@ fn release_claims(exec: &mut Exec<'_>, order: &mut Order) {
 fn finish(exec: &mut Exec<'_>, mut order: Order, state: OrderState) {
     order.state = state;
     order.commitments.clear();
+    inputs::close(exec, &mut order, false);
     OPEN.remove(&mut exec.state, &(order.number, order.id));
     let prune_at_ms = exec.now() + exec.params.order_retention_ms;
     due::PRUNE.set(&mut exec.state, &(prune_at_ms, order.id), &());
@@ -503,7 +521,7 @@ pub(crate) fn claim_by_call(exec: &mut Exec<'_>, id: OrderId) -> Done {
     }
     let order = get(exec, &id)?;
     match order.state {
-        OrderState::Solved { claim_at_ms } if exec.active_now() < claim_at_ms => {
+        OrderState::Solved { claim_at_ms } if exec.active_now() <= claim_at_ms => {
             return Err(LedgerError::WindowOpen { claim_at_ms });
         }
         OrderState::Solved { .. } => {}

@@ -1,12 +1,12 @@
 //! What can be read from a state: the questions of the API.
 
 use crate::{
-    CLOCK, PARAMS, accounts, assets, disputes, emission, exec::ChainClock, governance, liquidity, orders, registry,
-    shares, staking, state::StateRead, supply, upgrades, votes,
+    CLOCK, PARAMS, accounts, assets, budgets, disputes, emission, exec::ChainClock, governance, inputs, liquidity,
+    orders, registry, shares, staking, state::StateRead, supply, upgrades, votes,
 };
 use althing_types::{
-    Account, Address, Amount, AssetId, Case, Dao, Delegation, Drip, Holding, LedgerError, LpStake, MarketPool, Model,
-    ModelId, Order, OrderId, Params, PoolId, Proposal, ProposalVote, Provider, SessionKey, SessionPublicKey,
+    Account, Address, Amount, AssetId, Budget, Case, Dao, Delegation, Drip, Holding, LedgerError, LpStake, MarketPool,
+    Model, ModelId, Order, OrderId, Params, PoolId, Proposal, ProposalVote, Provider, SessionKey, SessionPublicKey,
     Shareholder, SignedTx, Upgrade,
     api::{Emission, HolderView, Power, ProposalSummary, ProposalView, Supply, SwapQuote},
 };
@@ -33,7 +33,8 @@ pub(crate) fn deposits(state: &dyn StateRead) -> Amount {
     let daos: Amount = shares::all(state, None, usize::MAX).iter().map(|dao| dao.deposit).sum();
     let pools: Amount = liquidity::all(state, None, usize::MAX).iter().map(|pool| pool.deposit).sum();
     let keys: Amount = accounts::all_session_keys(state).iter().map(|key| key.deposit).sum();
-    [delegations, orders, models, proposals, daos, pools, keys]
+    let budgets: Amount = budgets::all(state).iter().map(|budget| budget.deposit).sum();
+    [delegations, orders, models, proposals, daos, pools, keys, budgets]
         .into_iter()
         .chain(providers.iter().map(|p| p.deposit))
         .sum()
@@ -143,9 +144,20 @@ pub fn orders_open(state: &dyn StateRead, limit: usize) -> Vec<Order> {
     orders::open(state, limit)
 }
 
-/// Whether something waits for a beacon: an order for its seed, a dispute for its jury. (T-2, T-7)
+/// Whether something waits for a beacon: an order for its seed or its sample of coordinators, a dispute for
+/// its jury. (T-2, T-7, T-21)
 pub fn wants_beacon(state: &dyn StateRead) -> bool {
-    orders::has_unseeded(state) || disputes::has_undrawn(state)
+    orders::has_unseeded(state) || inputs::has_undrawn(state) || disputes::has_undrawn(state)
+}
+
+/// Orders whose input this coordinator is to fetch and to confirm. (T-21)
+pub fn inputs_to_fetch(state: &dyn StateRead, coordinator: &Address) -> Vec<Order> {
+    inputs::to_fetch(state, coordinator)
+}
+
+/// The open budgets of an account. (T-15, E-4)
+pub fn budgets_of(state: &dyn StateRead, client: &Address, limit: usize) -> Vec<Budget> {
+    budgets::budgets_of(state, client, limit)
 }
 
 /// Cases whose votes are not counted yet.

@@ -8,7 +8,7 @@ mod support;
 use althing_types::{
     Address, Amount, AssetId, Auth, BallotAnswer, Call, Hash, Input, Lane, LedgerError, ModelId, ModelReward, OrderId,
     ParamChange, PoolId, Ppm, SessionPublicKey, SignedTx, Verification, VoteChoice,
-    call::{OrderSubmit, Scope},
+    call::{OrderBudget, OrderSubmit, Scope},
     decode, encode,
 };
 use std::collections::BTreeSet;
@@ -29,6 +29,7 @@ fn calls() -> Vec<Call> {
             seed: Some(8),
             agreements: 2,
             parent: Some(order),
+            budget: Some(OrderBudget { amount: Amount(7), until_ms: 8 }),
         })
     };
     vec![
@@ -106,6 +107,8 @@ fn calls() -> Vec<Call> {
         Call::LpUnstake { pool, lp: amount },
         Call::DripClaim { pool },
         Call::PoolDripSet { pool, weight: 4 },
+        Call::InputConfirm { order },
+        Call::BudgetClose { order },
     ]
 }
 
@@ -144,8 +147,8 @@ fn calls_and_transactions_are_encoded_as_ever() {
     let summaries = calls().into_iter().map(|call| call.summary().into_bytes());
     assert_eq!(digest(summaries), SUMMARIES, "what wallets show is signed, so it is part of the codec");
 }
-const CALLS: &str = "014a4863c1fe85d511300596d3c4cd913b3536ce4b2be430397e93534fedf4ca";
-const SUMMARIES: &str = "4a3dea791549358ecb2011bc73b2cd49c9d482418b0a8789b4f81f957b2e0321";
+const CALLS: &str = "bdbaffc7f6f1c2f2fad99be4fdecce094dec9d25fa169909eea813631ead65ff";
+const SUMMARIES: &str = "c9c7baf61a318f2fa44f42e6c2cda250fdd7229a143bcc50a687568c8d1b88f8";
 
 #[test]
 fn a_scripted_life_gives_the_state_that_it_always_gave() {
@@ -175,5 +178,5 @@ fn a_scripted_life_gives_the_state_that_it_always_gave() {
     assert_eq!(digest(state), STATE);
     assert_eq!(digest(net.events.iter().map(encode)), EVENTS);
 }
-const STATE: &str = "4ad2af2696324d9606c43502c59bebe5a30825ab9f157aecded93f9c2e936f80";
-const EVENTS: &str = "88846acde57e076b3120accd1f3772fb5de3289a0d620f99dd91b0ded0b1abf5";
+const STATE: &str = "7a7d5f977998720774a73e5aa478bac5ceb4ceb06d6c6709f380ed3916259d86";
+const EVENTS: &str = "02e6dd4289e1452c1a95d4014b98772b354986003e5b40e1c528d3c994b08bae";

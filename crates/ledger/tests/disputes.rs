@@ -295,3 +295,52 @@ fn a_standstill_of_the_chain_closes_no_window_and_no_vote() {
 fn net_params_voting() -> u64 {
     support::params().voting_period_ms
 }
+
+/// T-4, T-7: the window is (s, s + W]: its last moment counts for contests and agreements, and an answer
+/// that is not contested then is paid out in that block.
+#[test]
+fn the_window_ends_at_its_moment() {
+    for (after_ms, contested) in [(0, true), (0, false), (1, false)] {
+        let mut net = Net::new(3);
+        let id = net.open_order();
+        net.solve(id, provider(1), "a");
+        let OrderState::Solved { claim_at_ms } = net.get(&id).state else { panic!("not solved") };
+        net.wait(claim_at_ms - net.block.time_ms - 500);
+        let agree = Call::Agree { order: id, output: output("a") };
+        let mut calls = vec![(provider(3), agree)];
+        if contested || after_ms > 0 {
+            calls.push((provider(2), Call::Contest { order: id, ballot: None }));
+        }
+        let expected = if after_ms == 0 { Ok(()) } else { Err(E::WindowClosed) };
+        for receipt in net.block_after(500 + after_ms, calls).receipts {
+            assert_eq!(receipt.error.map_or(Ok(()), Err), expected, "{}, {after_ms} ms after", receipt.call);
+        }
+        assert_eq!(net.get(&id).state == OrderState::Claimed, !contested);
+    }
+}
+
+/// Open cases are listed once each, the one that is counted first before the others, until they are
+/// counted; a case leaves the state with its order.
+#[test]
+fn cases_are_listed_while_they_are_open_and_leave_with_their_orders() {
+    let mut net = Net::with(3, "1000", althing_types::Params { order_retention_ms: 20_000, ..params_committed() });
+    let (first, second) = (net.open_order(), net.open_order());
+    net.solve(first, provider(1), "a");
+    net.solve(second, provider(1), "b");
+    let listed = |net: &Net| query::cases_open(&net.state, 10).iter().map(|case| case.order).collect::<Vec<_>>();
+    assert!(listed(&net).is_empty() && !query::wants_beacon(&net.state));
+    for id in [second, first] {
+        let call = net.contest_call(id, provider(2), "c");
+        net.ok(vec![(provider(2), call)]);
+        assert!(query::wants_beacon(&net.state), "the jury is not drawn yet");
+    }
+    assert_eq!(listed(&net), [second, first], "by the time of their counts, each once");
+    net.jury(first);
+    net.jury(second);
+    assert!(!query::wants_beacon(&net.state), "both juries are drawn");
+    net.wait(25_000);
+    assert!(listed(&net).is_empty());
+    assert!(query::case(&net.state, &first).unwrap().outcome.is_some(), "a counted case can be read");
+    net.wait(60_000);
+    assert!(query::case(&net.state, &first).is_none() && query::case(&net.state, &second).is_none());
+}

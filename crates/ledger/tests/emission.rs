@@ -373,8 +373,8 @@ fn claims_by_call_are_accepted_where_the_profile_says_so() {
     let OrderState::Solved { claim_at_ms } = net.get(&ids[1]).state else { panic!("solved") };
     assert_eq!(net.call(provider(1), Call::OrderClaim { order: ids[1] }), Err(E::WindowOpen { claim_at_ms }));
     net.block_after(6_000, vec![]);
-    // At the window's end the queue takes one a block; a call takes the other at once.
-    let left = claim_at_ms - net.block.time_ms;
+    // After the window the queue takes one a block; a call takes the other at once.
+    let left = claim_at_ms + 1 - net.block.time_ms;
     let calls = ids.map(|order| (provider(1), Call::OrderClaim { order }));
     let output = net.block_after(left, calls.into());
     assert!(output.receipts.iter().all(|receipt| receipt.error.is_none()));

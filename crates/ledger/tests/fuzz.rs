@@ -10,8 +10,8 @@ mod support;
 
 use althing_ledger::{TREASURY, apply, execute_block, invariants, query};
 use althing_types::{
-    Address, Amount, AssetId, Auth, BallotAnswer, Call, Hash, ModelReward, OrderId, ParamChange, Ppm, SignedTx,
-    VoteChoice, commitment::ballot_hash, encode, object::INLINE_INPUT_BYTES_MAX, params::PARAMS,
+    Address, Amount, AssetId, Auth, BallotAnswer, Call, Hash, Input, ModelReward, OrderId, ParamChange, Ppm, SignedTx,
+    VoteChoice, call::OrderBudget, commitment::ballot_hash, encode, object::INLINE_INPUT_BYTES_MAX, params::PARAMS,
 };
 use std::{
     panic::AssertUnwindSafe,
@@ -70,7 +70,10 @@ impl World {
             emission_halving_ms: 600_000,
             ..if seed.is_multiple_of(2) { params_committed() } else { params() }
         };
-        let net = Net::with(PROVIDERS, "900", params);
+        let mut genesis = Net::genesis(PROVIDERS, "900", params);
+        genesis.coordinator_accounts = vec![provider(1), provider(2), CLIENT];
+        genesis.models[0].reward = Some(ModelReward { rate: 1_000_000, unit_bytes: 7 });
+        let net = Net::of(&genesis, PROVIDERS);
         Self { net, random: Random(seed), orders: Vec::new(), corpus: Vec::new() }
     }
 
@@ -102,7 +105,7 @@ impl World {
         let answer = self.random.pick(&["right", "right", "wrong"]);
         let shares = n % 12;
         let pool = althing_types::PoolId::of(AssetId::Native, AssetId::Shares(model));
-        match self.random.below(44) {
+        match self.random.below(46) {
             0..=3 => {
                 let mut submit = self.net.submit("4");
                 submit.agreements = u8::try_from(n % 6).unwrap();
@@ -111,6 +114,15 @@ impl World {
                 }
                 if n.is_multiple_of(5) {
                     submit.lane = althing_types::Lane::Chosen { provider: to };
+                }
+                if n.is_multiple_of(3) {
+                    submit.input = Input::Content { cid: output("elsewhere"), size: n };
+                }
+                if n.is_multiple_of(4) {
+                    let until_ms = submit.deadline_ms + n % 100_000;
+                    submit.budget = Some(OrderBudget { amount, until_ms });
+                } else if n.is_multiple_of(2) {
+                    submit.parent = Some(order);
                 }
                 Call::OrderSubmit(submit)
             }
@@ -172,6 +184,8 @@ impl World {
                 let asset_out = self.asset();
                 Call::Swap { asset_in: asset, amount_in: amount, asset_out, out_min: Amount(n.into()) }
             }
+            43 => Call::BudgetClose { order },
+            44 => Call::InputConfirm { order },
             _ => self.random.pick(&[
                 Call::PoolDripSet { pool, weight: u32::try_from(n % 5).unwrap() },
                 Call::LpStake { pool, lp: amount },

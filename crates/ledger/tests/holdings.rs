@@ -61,7 +61,7 @@ fn an_account_sees_each_of_its_units_and_when_it_comes_free() {
     assert_eq!(seen.delegations[0].leaving, [LeavingView { value: alth("40"), free_at_ms: leaves_ms, to: None }]);
     assert_eq!((seen.escrowed[0].order, seen.escrowed[0].fee, seen.escrowed_complete), (order, alth("4"), true));
     let deposits = seen.deposits.kinds().map(|(_, amount)| amount);
-    assert_eq!(deposits, ["0.5", "0", "0.5", "0.5", "0"].map(alth));
+    assert_eq!(deposits, ["0.5", "0", "0.5", "0.5", "0", "0"].map(alth));
     assert_eq!(seen.power, Amount(seen.account.free.0 + alth("60").0), "what leaves has no vote");
     assert_every_unit_is_somewhere(&net);
 

@@ -389,3 +389,19 @@ fn a_missing_juror_delays_a_case_only_to_the_end_of_its_periods() {
     net.wait(3_000);
     assert_eq!(case(&net, id).outcome, Some(Outcome::Refuted), "two of three jurors are a quorum");
 }
+
+/// T-7, T-2, T-21: a jury, a seed and a sample come from the first beacon that nobody could know when they
+/// were asked for: that of the second view after it; not an earlier one, and not a later one.
+#[test]
+fn the_first_beacon_that_nobody_could_know_decides() {
+    let (mut net, id) = contested(4, |_| {});
+    let asked_view = net.block.view;
+    net.jury(id);
+    assert_eq!(net.block.beacon_view, asked_view + 2);
+    let submit = net.submit("4");
+    net.ok(vec![(CLIENT, Call::OrderSubmit(submit))]);
+    let asked_view = net.block.view;
+    let id = query::orders_newest(&net.state, 1)[0].id;
+    net.until(|net| net.get(&id).seed);
+    assert_eq!(net.block.beacon_view, asked_view + 2);
+}

@@ -84,6 +84,14 @@ impl NodeClient {
         self.node.read(|state, _| read(&LedgerState(state))).ok_or_else(stopped)
     }
 
+    /// Orders whose input `coordinator` is to fetch and to confirm. (T-21)
+    ///
+    /// # Errors
+    /// If the node has stopped.
+    pub fn inputs_to_fetch(&self, coordinator: &Address) -> Result<Vec<Order>, ClientError> {
+        self.read(|state| query::inputs_to_fetch(state, coordinator))
+    }
+
     pub(crate) fn find<R>(
         &self,
         what: impl FnOnce() -> String,

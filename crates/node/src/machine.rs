@@ -169,6 +169,7 @@ mod tests {
             accounts: Vec::new(),
             models: Vec::new(),
             voters: Vec::new(),
+            coordinator_accounts: Vec::new(),
             params: althing_types::Params { base_fee_byte: Amount::ZERO, base_fee_unit: Amount::ZERO, ..params },
         }
     }

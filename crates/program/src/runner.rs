@@ -220,6 +220,7 @@ impl Runner {
             seed,
             agreements: self.run.program.agreements.min(params.agreements_wanted_max),
             parent,
+            budget: None,
         });
         let tx = self.parts.sender.sign(call).await?;
         let base_fee = tx.base_fee(&params);

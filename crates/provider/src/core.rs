@@ -13,7 +13,9 @@ use althing_sdk::{
 };
 use althing_types::{
     Address, BallotAnswer, Call, ChainId, Cid, Event, Hash, Input, ModelId, Order, OrderId, Params, Ppm,
-    api::BlockEvents, commitment::commitment_hash, object::Earned,
+    api::BlockEvents,
+    commitment::commitment_hash,
+    object::{CONTENT_INPUT_BYTES_MAX, Earned},
 };
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use parking_lot::Mutex;
@@ -25,8 +27,6 @@ use std::{
 };
 use tokio::sync::mpsc;
 
-/// Largest input that is fetched, bytes.
-pub const INPUT_BYTES_MAX: u64 = 16 << 20;
 /// Pause before the ledger is asked again after it was out of reach, ms.
 const RETRY_MS: u64 = 1_000;
 /// The market is read again with the first block after so long, ms.
@@ -613,7 +613,7 @@ impl Provider {
         let content = self.content_of(order);
         let input = match &order.input {
             Input::Inline { bytes } => bytes.clone(),
-            Input::Content { cid, size } if *size <= INPUT_BYTES_MAX => {
+            Input::Content { cid, size } if *size <= CONTENT_INPUT_BYTES_MAX => {
                 let sources = &self.config.content_sources;
                 let own_first = self.content_private.get(cid, *size, &[]).await;
                 match own_first {

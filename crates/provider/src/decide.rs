@@ -143,7 +143,8 @@ pub fn decide(order: &Order, case: Option<&Case>, situation: &Situation) -> Step
 pub(crate) mod tests {
     use super::*;
     use althing_types::{
-        Agreement, Amount, BallotAnswer, Commitment, Hash, Input, ModelId, OrderId, RefundReason, Solution, Vote,
+        Agreement, Amount, Availability, BallotAnswer, Commitment, Hash, Input, ModelId, OrderId, RefundReason,
+        Solution, Vote,
         object::{CaseTerms, Juror, Jury},
     };
 
@@ -185,6 +186,9 @@ pub(crate) mod tests {
             cancelled: false,
             claimed_by: None,
             deposit: Amount::ZERO,
+            availability: Availability::Inline,
+            root: OrderId([7; 32]),
+            budgeted: false,
         }
     }
 

@@ -1,13 +1,13 @@
 //! The chosen lane: the order's escrow first, then the answer straight to the client while the model
 //! runs, then the signed completion on the ledger. (M-5)
 
-use crate::core::{INPUT_BYTES_MAX, Provider, RunResult};
+use crate::core::{Provider, RunResult};
 use althing_sdk::{
     ClientError, SendError,
     delivery::{DeliveryRequest, Frame, REQUEST_AGE_MS_MAX, SignedFrame, Transcript},
     order_until,
 };
-use althing_types::{Call, Lane, LedgerError, Order, OrderId, OrderState};
+use althing_types::{Call, Lane, LedgerError, Order, OrderId, OrderState, object::CONTENT_INPUT_BYTES_MAX};
 use parking_lot::Mutex;
 use std::{collections::BTreeSet, sync::Arc};
 use tokio::sync::mpsc;
@@ -105,7 +105,8 @@ impl Provider {
             Ok(_) | Err(ClientError::NotFound(_)) => return Err(DeliverError::Unauthorised),
             Err(error) => return Err(error.into()),
         }
-        if request.input.len() as u64 > INPUT_BYTES_MAX || althing_content::file_cid(&request.input) != order.input_cid
+        if request.input.len() as u64 > CONTENT_INPUT_BYTES_MAX
+            || althing_content::file_cid(&request.input) != order.input_cid
         {
             return Err(DeliverError::WrongInput);
         }

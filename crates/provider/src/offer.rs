@@ -9,8 +9,8 @@ use crate::{
     policy::{Offer, Task},
 };
 use althing_types::{
-    Account, Address, Amount, Call, Commitment, Hash, Input, Lane, Model, ModelId, Order, OrderId, OrderState, Params,
-    Ppm, Provider, api::Emission, encode,
+    Account, Address, Amount, Call, Commitment, Hash, Lane, Model, ModelId, Order, OrderId, OrderState, Params, Ppm,
+    Provider, api::Emission, encode,
 };
 use std::collections::BTreeMap;
 
@@ -61,8 +61,7 @@ fn agreement_fee(order: &Order, params: &Params) -> Amount {
 
 /// Whether the order can earn a minted reward at all. (T-2, T-21)
 fn rewardable(order: &Order, params: &Params) -> bool {
-    let inline = matches!(order.input, Input::Inline { .. });
-    !order.seed_by_client && inline && !(params.reward_needs_fee && order.fee.is_zero())
+    !order.seed_by_client && order.availability.earns() && !(params.reward_needs_fee && order.fee.is_zero())
 }
 
 /// What a run of the model would earn its solver and its delegators now, with an output of this
@@ -205,7 +204,7 @@ mod tests {
         decide::tests::{commitment, order as order_in, solution},
         policy::{Policy as _, ProfitPolicy},
     };
-    use althing_types::{Agreement, ModelReward, Verification, object::Pool, profile};
+    use althing_types::{Agreement, Availability, ModelReward, Verification, object::Pool, profile};
 
     const ME: Address = Address([1; 20]);
     const OTHER: Address = Address([2; 20]);
@@ -308,7 +307,6 @@ mod tests {
     #[test]
     fn what_earns_no_reward_offers_none() {
         // T-2, T-6, T-21
-        let cid = open().input_cid;
         let with = |change: fn(&mut Params), order: Order| {
             let mut params = params();
             change(&mut params);
@@ -317,7 +315,16 @@ mod tests {
         let same: fn(&mut Params) = |_| {};
         let free = Order { fee: Amount::ZERO, ..open() };
         assert_eq!(with(same, Order { seed_by_client: true, ..open() }), Amount::ZERO, "a seed that the client chose");
-        assert_eq!(with(same, Order { input: Input::Content { cid, size: 9 }, ..open() }), Amount::ZERO, "content");
+        for (availability, earns) in [
+            (Availability::Inline, true),
+            (Availability::Shown, true),
+            (Availability::NotShown, false),
+            (Availability::Unchecked, false),
+            (Availability::Undrawn, false),
+        ] {
+            let reward = with(same, Order { availability: availability.clone(), ..open() });
+            assert_eq!(!reward.is_zero(), earns, "{availability:?}");
+        }
         assert_eq!(with(same, free.clone()), Amount::ZERO, "no fee where one is needed");
         assert_eq!(with(|params| params.reward_needs_fee = false, free), milli(400), "no fee where none is");
         assert_eq!(with(|params| params.reward_metered = false, open()), milli(800), "not metered");

@@ -8,9 +8,9 @@ use althing_provider::{
 };
 use althing_sdk::{ClientError, Clock, EventStream, LedgerClient, OrderFilter, SessionKeyPair, StoreContent};
 use althing_types::{
-    Account, Address, Amount, Call, Case, ChainId, Event, Hash, Input, Lane, Model, ModelId, ModelReward, Order,
-    OrderId, OrderState, ParamChange, Params, Ppm, SessionKey, SessionPublicKey, SignedTx, Solution, TxId, TxReceipt,
-    Verification,
+    Account, Address, Amount, Availability, Call, Case, ChainId, Event, Hash, Input, Lane, Model, ModelId, ModelReward,
+    Order, OrderId, OrderState, ParamChange, Params, Ppm, SessionKey, SessionPublicKey, SignedTx, Solution, TxId,
+    TxReceipt, Verification,
     api::{AccountView, BlockEvents, BlockView, Emission, Included, OrderProof, Status, Submitted, Supply},
     object::Earned,
     profile,
@@ -224,6 +224,9 @@ fn open_order() -> Order {
         cancelled: false,
         claimed_by: None,
         deposit: Amount::ZERO,
+        availability: Availability::Inline,
+        root: ORDER,
+        budgeted: false,
     }
 }
 

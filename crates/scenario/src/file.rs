@@ -67,6 +67,9 @@ pub struct AccountEntry {
     /// Votes with weight 1 while bonds are not required.
     #[serde(default)]
     pub voter: bool,
+    /// Is a coordinator's, which can be drawn to fetch inputs.
+    #[serde(default)]
+    pub coordinator: bool,
     /// Models that it says it serves, by name, from the first block on.
     #[serde(default)]
     pub serves: Vec<String>,

@@ -165,13 +165,17 @@ impl Story {
                 assets: entry.assets.iter().map(genesis_asset).collect::<Result<_, _>>()?,
             })
         };
+        let of_kind = |is: fn(&AccountEntry) -> bool| {
+            scenario.accounts.iter().filter(|entry| is(entry)).map(|entry| address_of(&entry.name)).collect()
+        };
         let genesis = Genesis {
             network: "scenario".into(),
             time_ms: START_MS,
             coordinators: String::new(),
             accounts: scenario.accounts.iter().map(account).collect::<Result<_, _>>()?,
             models: models.clone(),
-            voters: scenario.accounts.iter().filter(|a| a.voter).map(|a| address_of(&a.name)).collect(),
+            voters: of_kind(|account| account.voter),
+            coordinator_accounts: of_kind(|account| account.coordinator),
             params: params(scenario, directory)?,
         };
         let state = genesis_state(&genesis).map_err(|error| unknown(error.to_string()))?;
@@ -363,7 +367,7 @@ impl Story {
             let fee = object.entry("fee").or_insert_with(|| "0".into()).clone();
             let defaults = json!({
                 "max_total": fee, "lane": {"lane": "open"}, "deadline_ms": deadline_ms, "agreements": 0,
-                "seed": null, "parent": null,
+                "seed": null, "parent": null, "budget": null,
             });
             if let Value::Object(defaults) = defaults {
                 for (key, value) in defaults {

@@ -43,17 +43,35 @@ impl<S: BlockStore + Send + Sync + 'static> Content for StoreContent<S> {
             Err(ReadError::Missing { .. }) => {}
             Err(error) => return Err(ContentError::Store(error.to_string())),
         }
-        for source in sources {
-            let Ok(client) = Client::new(source) else { continue };
-            match tokio::time::timeout(FETCH_TIMEOUT, client.file(cid, size_max)).await {
-                Ok(Ok(bytes)) => {
-                    self.put(&bytes).await?;
-                    return Ok(bytes);
-                }
-                Ok(Err(error)) => tracing::debug!(%cid, source, %error, "source has no such content"),
-                Err(_) => tracing::debug!(%cid, source, "source is too slow"),
-            }
-        }
-        Err(ContentError::Missing(*cid))
+        let bytes = fetch(cid, size_max, sources).await?;
+        self.put(&bytes).await?;
+        Ok(bytes)
     }
+}
+
+/// Content of others, fetched over HTTP each time: nothing is kept.
+pub struct FetchedContent;
+
+#[async_trait]
+impl Content for FetchedContent {
+    async fn put(&self, bytes: &[u8]) -> Result<Cid, ContentError> {
+        Ok(althing_content::file_cid(bytes))
+    }
+
+    async fn get(&self, cid: &Cid, size_max: u64, sources: &[String]) -> Result<Vec<u8>, ContentError> {
+        fetch(cid, size_max, sources).await
+    }
+}
+
+/// The file from the first source that has it.
+async fn fetch(cid: &Cid, size_max: u64, sources: &[String]) -> Result<Vec<u8>, ContentError> {
+    for source in sources {
+        let Ok(client) = Client::new(source) else { continue };
+        match tokio::time::timeout(FETCH_TIMEOUT, client.file(cid, size_max)).await {
+            Ok(Ok(bytes)) => return Ok(bytes),
+            Ok(Err(error)) => tracing::debug!(%cid, source, %error, "source has no such content"),
+            Err(_) => tracing::debug!(%cid, source, "source is too slow"),
+        }
+    }
+    Err(ContentError::Missing(*cid))
 }

@@ -11,11 +11,12 @@ use althing_content::{BlockStore as _, Cid, MemoryStore, Profile, put_bytes, rea
 use althing_gateway::{
     ApiKey, Deliveries, DeliveryError, Gateway, GatewayConfig, MemoryReceipts, deliveries::FrameStream,
 };
-use althing_node::{LedgerMachine, NodeClient};
+use althing_node::{InputWatch, LedgerMachine, NodeClient};
 use althing_provider::{Behaviour, InlineCompute, MemoryJournal, ProfitPolicy, Provider, ProviderConfig};
 use althing_runtime::{Engine, Package};
 use althing_sdk::{
-    Clock, Content, ContentError, LedgerClient, SessionKeyPair, Signer as _, WalletSigner, delivery::DeliveryRequest,
+    Clock, Content, ContentError, LedgerClient, Sender, SessionKeyPair, Signer as _, WalletSigner,
+    delivery::DeliveryRequest,
 };
 use althing_types::{
     Address, Amount, Genesis, Hash, ModelId, OrderId, Ppm, Verification,
@@ -121,6 +122,9 @@ impl World {
             accounts,
             models: vec![model],
             voters: Vec::new(),
+            coordinator_accounts: (0..plan.coordinators)
+                .map(|n| wallet(&format!("coordinator-{n}")).account())
+                .collect(),
             params: profile::parse(profile::DEFAULT, true).expect("the default profile is sound").params,
         };
         Self {
@@ -300,6 +304,25 @@ impl Running {
         self.endpoints.0.lock().insert(endpoint, Endpoint { store, provider: Some(provider.clone()) });
         self.providers.push(provider.clone());
         self.simulation.spawn(async move { provider.run().await });
+    }
+
+    /// Has a coordinator fetch the inputs that it is drawn for. (T-21)
+    ///
+    /// # Panics
+    /// Never: a hash is a scalar.
+    pub fn start_input_watch(&self, index: usize, node: NodeHandle) {
+        let secret = secret(self.world.plan.seed, &format!("coordinator-{index}"));
+        let signer = WalletSigner::from_secret(secret).expect("a hash is a scalar");
+        let client = Arc::new(NodeClient::new(node, &self.world.genesis, &network(&self.world.plan)));
+        let chain = self.world.genesis.chain_id();
+        let watch = InputWatch {
+            client: client.clone(),
+            clock: self.clock.clone(),
+            sender: Arc::new(Sender::new(client, self.clock.clone(), Arc::new(signer), chain)),
+            content: self.content(),
+            sources: vec!["http://gateway".into()],
+        };
+        self.simulation.spawn(async move { watch.run().await });
     }
 
     /// What a client without a store of its own can fetch.

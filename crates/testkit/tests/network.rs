@@ -7,9 +7,12 @@ use althing_chain::simulation::LinkQuality;
 use althing_gateway::{Answer, Ask, Gateway, LaneWish, Level, Progress};
 use althing_provider::Behaviour::{Honest, Liar};
 use althing_runtime::ChatInput;
-use althing_sdk::{Clock as _, LedgerClient, OrderFilter};
+use althing_sdk::{Clock as _, LedgerClient, OrderFilter, Sender};
 use althing_testkit::{Plan, Running, World};
-use althing_types::{Amount, Hash, OrderState, Outcome, Ppm};
+use althing_types::{
+    Amount, Availability, Call, Hash, Input, Lane, ModelReward, Order, OrderId, OrderState, Outcome, Ppm, RefundReason,
+    call::OrderSubmit, object::INLINE_INPUT_BYTES_MAX,
+};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 
@@ -142,4 +145,80 @@ fn four_coordinators_with_lossy_links_and_a_crash_keep_one_ledger_through_orders
     let roots: Vec<_> = seeds().into_iter().map(run).collect();
     let first = seeds()[0];
     assert_eq!(run(first), roots[0], "the same seed gives the same run");
+}
+
+/// Waits until an order is as `done` wants it.
+async fn order_when(running: &Running, client: &dyn LedgerClient, id: OrderId, done: fn(&Order) -> bool) -> Order {
+    let until_ms = running.clock.now_ms() + 120_000;
+    let order = althing_sdk::order_until(client, &*running.clock, id, until_ms, done).await.unwrap();
+    assert!(done(&order), "it hangs: {order:?}");
+    order
+}
+
+/// An input too long for its order, which the gateway keeps: the coordinators drawn fetch it before the
+/// seed exists, and the order earns. One that nobody has is given up, and its client gets the fee back.
+async fn inputs_that_are_elsewhere(mut running: Running) {
+    let mut clients = Vec::new();
+    for index in 0..4 {
+        let handle = running.simulation.start(index).await;
+        running.start_input_watch(index, handle.clone());
+        clients.push(running.client(handle));
+    }
+    for (index, client) in clients.iter().enumerate().take(2) {
+        running.start_provider(index, client.clone());
+    }
+    let gateway = running.start_gateway(clients[0].clone()).await;
+    let until_ms = running.clock.now_ms() + 60_000;
+    while clients[0].providers().await.unwrap().iter().any(|provider| provider.models.is_empty()) {
+        assert!(running.clock.now_ms() < until_ms, "a provider cannot announce itself");
+        running.clock.sleep_ms(100).await;
+    }
+    let issued = clients[0].supply().await.unwrap().issued;
+    let mut input = ChatInput::ask("Tell me a story about a fox");
+    // Control characters take six bytes each as JSON.
+    input.stop = vec!["\u{1}".repeat(200); 4];
+    assert!(input.to_bytes().len() > INLINE_INPUT_BYTES_MAX);
+    let (progress, _happened) = mpsc::unbounded_channel();
+    let ask = Ask { model: "tiny-stories".into(), lane: LaneWish::Open, input, seed: None, wait: Some(Level::None) };
+    let answer = gateway.ask(&running.world.api_key, &ask, &progress).await.unwrap();
+    assert!(answer.text.to_lowercase().contains("fox"));
+    let order = clients[0].order(answer.order.id).await.unwrap();
+    assert!(matches!(order.input, Input::Content { .. }));
+    assert_eq!(order.availability, Availability::Shown);
+    order_when(&running, &*clients[0], order.id, |order| order.state == OrderState::Claimed).await;
+    assert!(clients[0].supply().await.unwrap().issued > issued, "T-6: it earned");
+
+    // Nobody has this one.
+    let signer = Arc::new(running.world.api_key.signer());
+    let chain = running.world.genesis.chain_id();
+    let sender = Sender::new(clients[0].clone(), running.clock.clone(), signer, chain);
+    let cid = althing_content::file_cid(b"nowhere");
+    let submit = OrderSubmit {
+        model: running.world.model,
+        input: Input::Content { cid, size: 7 },
+        fee: order.fee,
+        max_total: order.fee,
+        lane: Lane::Open,
+        deadline_ms: running.clock.now_ms() + 40_000,
+        seed: None,
+        agreements: 0,
+        parent: None,
+        budget: None,
+    };
+    let lost = sender.send(Call::OrderSubmit(submit)).await.unwrap().receipt.order.unwrap();
+    let order = order_when(&running, &*clients[0], lost, |order| order.seed.is_some()).await;
+    assert_eq!(order.availability, Availability::NotShown);
+    let order = order_when(&running, &*clients[0], lost, |order| order.state.is_final()).await;
+    assert_eq!(order.state, OrderState::Refunded { reason: RefundReason::Expired });
+}
+
+/// T-21, T-17
+#[test]
+fn coordinators_fetch_inputs_that_are_not_in_their_orders() {
+    let seed = seeds()[0];
+    println!("ALTHING_SEED={seed}");
+    let links = LinkQuality { latency_ms: 20, jitter_ms: 5, delivered: 1.0 };
+    let mut world = World::new(Plan { seed, coordinators: 4, providers: vec![Honest, Honest], links });
+    world.genesis.models[0].reward = Some(ModelReward { rate: 1_000_000, unit_bytes: 1 });
+    world.run(inputs_that_are_elsewhere);
 }

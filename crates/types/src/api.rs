@@ -33,7 +33,7 @@
 //! Errors are `{"error":{"code":…,"message":…}}` with a fitting status.
 
 use crate::{
-    Account, Address, Amount, AssetId, ChainId, Event, Hash, ModelId, Order, OrderId, PoolId, Ppm, Proposal,
+    Account, Address, Amount, AssetId, Budget, ChainId, Event, Hash, ModelId, Order, OrderId, PoolId, Ppm, Proposal,
     ProposalState, ProposalText, Shareholder, TxId, TxReceipt, Upgrade,
     object::{Unbonding, hex_bytes},
 };
@@ -113,6 +113,8 @@ pub struct AccountView {
     pub escrowed: Vec<EscrowedFee>,
     /// False if there are more orders than this answer looked through: `escrowed` may lack some then.
     pub escrowed_complete: bool,
+    /// What it set aside for chains of orders. (T-15)
+    pub budgets: Vec<Budget>,
     pub deposits: Deposits,
     /// Its shares of model DAOs.
     pub shares: Vec<ShareEarnings>,
@@ -132,6 +134,7 @@ impl AccountView {
             .chain(self.unbonding.iter().map(|part| part.amount))
             .chain(delegated)
             .chain(self.escrowed.iter().map(|order| order.fee))
+            .chain(self.budgets.iter().map(|budget| budget.left))
             .chain(self.shares.iter().map(|shares| shares.claimable))
             .chain(self.liquidity.iter().map(|stake| stake.claimable))
             .fold(Amount::ZERO, |sum, part| sum.checked_add(part).unwrap_or(Amount::MAX))
@@ -196,17 +199,20 @@ pub struct Deposits {
     pub orders: Amount,
     /// Back some time after the proposals are over.
     pub proposals: Amount,
+    /// Back when the budgets are closed.
+    pub budgets: Amount,
 }
 
 impl Deposits {
     /// Every kind and what is in it.
-    pub fn kinds(&self) -> [(&'static str, Amount); 5] {
+    pub fn kinds(&self) -> [(&'static str, Amount); 6] {
         [
             ("session keys", self.session_keys),
             ("provider", self.provider),
             ("delegations", self.delegations),
             ("orders", self.orders),
             ("proposals", self.proposals),
+            ("budgets", self.budgets),
         ]
     }
     /// All of them.

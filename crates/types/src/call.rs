@@ -121,6 +121,10 @@ pub enum Call {
     DripClaim { pool: PoolId },
     /// Governance: a pool's part of the liquidity drip, relative to the others'; 0 for none. (E-2)
     PoolDripSet { pool: PoolId, weight: u32 },
+    /// A coordinator that was drawn says that it has fetched the input of an order. (T-21)
+    InputConfirm { order: OrderId },
+    /// Takes back what is left of the budget of an own order at the root of a chain. (T-15)
+    BudgetClose { order: OrderId },
 }
 
 /// Number of [`Call::ProposalCreate`] in the canonical codec.
@@ -162,6 +166,17 @@ pub struct OrderSubmit {
     pub agreements: u8,
     /// The order whose answer led to this one. (T-15)
     pub parent: Option<OrderId>,
+    /// Set aside for the orders below this one, which must have no parent. (T-15)
+    #[serde(default)]
+    pub budget: Option<OrderBudget>,
+}
+
+/// What the client sets aside for the orders below one: they are paid out of it, and never cost more. (T-15)
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct OrderBudget {
+    pub amount: Amount,
+    /// When it closes by itself and the rest comes back, ms since the Unix epoch.
+    pub until_ms: u64,
 }
 
 /// What a session key may do.
@@ -217,7 +232,7 @@ impl Scope {
             | LpUnstake { .. }
             | DripClaim { .. }
             | PoolDripSet { .. } => self == Self::All,
-            OrderSubmit(_) | OrderCancel { .. } => self != Self::Provider,
+            OrderSubmit(_) | OrderCancel { .. } | BudgetClose { .. } => self != Self::Provider,
             Bond { .. }
             | ModelSupport { .. }
             | OrderCommit { .. }
@@ -229,7 +244,8 @@ impl Scope {
             | Vote { .. }
             | VoteCommit { .. }
             | VoteOpen { .. }
-            | OrderClaim { .. } => self != Self::Client,
+            | OrderClaim { .. }
+            | InputConfirm { .. } => self != Self::Client,
         }
     }
 }
@@ -255,13 +271,21 @@ impl Call {
                 let list: Vec<_> = models.iter().map(ToString::to_string).collect();
                 format!("Serve models [{}] at {endpoint}", list.join(", "))
             }
-            Self::OrderSubmit(order) => format!(
-                "Order a run of model {} for {} ALTH, at most {} ALTH ({})",
-                order.model,
-                order.fee,
-                order.max_total,
-                order.lane.name()
-            ),
+            Self::OrderSubmit(order) => {
+                let run = format!(
+                    "Order a run of model {} for {} ALTH, at most {} ALTH ({})",
+                    order.model,
+                    order.fee,
+                    order.max_total,
+                    order.lane.name()
+                );
+                match &order.budget {
+                    None => run,
+                    Some(OrderBudget { amount, until_ms }) => {
+                        format!("{run}, and set {amount} ALTH aside for orders that follow from it until {until_ms} ms")
+                    }
+                }
+            }
             Self::OrderCommit { order, commitment } => format!("Commit to an answer of order {order} ({commitment})"),
             Self::OrderReveal { order, output, .. } => format!("Reveal {output} as the answer of order {order}"),
             Self::OrderAccept { order } => format!("Accept order {order}"),
@@ -356,6 +380,8 @@ impl Call {
             Self::LpUnstake { pool, lp } => format!("Take {lp} staked liquidity shares of pool {pool} back"),
             Self::DripClaim { pool } => format!("Collect what staked liquidity of pool {pool} earned"),
             Self::PoolDripSet { pool, weight } => format!("Set the weight of pool {pool} in the drip to {weight}"),
+            Self::InputConfirm { order } => format!("Confirm that the input of order {order} can be fetched"),
+            Self::BudgetClose { order } => format!("Take back what is left of the budget of order {order}"),
         }
     }
 
@@ -369,8 +395,11 @@ impl Call {
             Self::Bond { .. } | Self::Unbond { .. } | Self::CommissionSet { .. } => 4,
             Self::Delegate { .. } | Self::Undelegate { .. } | Self::DelegationMove { .. } => 6,
             Self::DelegationClaim { .. } => 4,
-            // With what runs by itself later: seed, expiry, claim, pruning.
-            Self::OrderSubmit(_) => 12,
+            // With what runs by itself later: seed, expiry, claim, pruning; and what coordinators are to fetch.
+            Self::OrderSubmit(order) => {
+                let fetched = if matches!(order.input, Input::Content { .. }) { 12 } else { 0 };
+                12 + fetched + if order.budget.is_some() { 3 } else { 0 }
+            }
             Self::OrderCommit { .. } | Self::OrderAccept { .. } | Self::OrderCancel { .. } => 3,
             Self::OrderReveal { .. } | Self::OrderComplete { .. } | Self::Agree { .. } => 6,
             Self::OrderClaim { .. } => 10,
@@ -389,7 +418,7 @@ impl Call {
             Self::SharesClaim { .. } | Self::SharesBuy { .. } | Self::DripClaim { .. } => 6,
             Self::PoolAdd { .. } | Self::PoolRemove { .. } | Self::Swap { .. } => 8,
             Self::LpStake { .. } | Self::LpUnstake { .. } => 6,
-            Self::PoolDripSet { .. } => 3,
+            Self::PoolDripSet { .. } | Self::InputConfirm { .. } | Self::BudgetClose { .. } => 3,
         }
     }
 
@@ -445,6 +474,8 @@ impl Call {
         "lp_unstake",
         "drip_claim",
         "pool_drip_set",
+        "input_confirm",
+        "budget_close",
     ];
 
     /// The call's name as the command line, events and benchmarks write it.
@@ -500,6 +531,8 @@ impl Call {
             Self::LpUnstake { .. } => "lp_unstake",
             Self::DripClaim { .. } => "drip_claim",
             Self::PoolDripSet { .. } => "pool_drip_set",
+            Self::InputConfirm { .. } => "input_confirm",
+            Self::BudgetClose { .. } => "budget_close",
         }
     }
 }

@@ -70,6 +70,18 @@ pub enum LedgerError {
     UnknownOrder(OrderId),
     #[error("a chain of orders is at most {max} deep")]
     ParentTooDeep { max: u8 },
+    #[error("only an order without a parent can set a budget aside")]
+    BudgetNotAtRoot,
+    #[error("a budget must stay open at least until its order's deadline at {min_ms} ms and at most until {max_ms} ms")]
+    BudgetTimeOutOfRange { min_ms: u64, max_ms: u64 },
+    #[error(
+        "the chain's budget has {left} ALTH left, {needed} ALTH are needed: close it and pay yourself, or start another chain"
+    )]
+    BudgetExceeded { needed: Amount, left: Amount },
+    #[error("there is no open budget of this account for this order")]
+    NoBudget,
+    #[error("this account was not drawn to fetch the order's input, or has confirmed it, or the time is over")]
+    NotDrawn,
     #[error("the order is in another lane")]
     WrongLane,
     #[error("the order is {state}")]

@@ -419,6 +419,45 @@ pub enum Event {
         pool: PoolId,
         weight: u32,
     },
+    /// Coordinators were drawn to fetch an order's input. (T-21)
+    InputSampled {
+        order: OrderId,
+        drawn: Vec<Address>,
+        until_ms: u64,
+    },
+    InputConfirmed {
+        order: OrderId,
+        coordinator: Address,
+    },
+    /// Whether enough coordinators fetched the input in time. (T-21)
+    InputChecked {
+        order: OrderId,
+        shown: bool,
+    },
+    /// Set aside for the orders below this one. (T-15)
+    BudgetOpened {
+        order: OrderId,
+        client: Address,
+        amount: Amount,
+    },
+    /// The fee of an order was taken out of the budget of its root. (T-15)
+    BudgetDrawn {
+        order: OrderId,
+        root: OrderId,
+        amount: Amount,
+    },
+    /// The fee of an order came back to the budget of its root. (T-15)
+    BudgetRefilled {
+        order: OrderId,
+        root: OrderId,
+        amount: Amount,
+    },
+    /// What was left came back to the client. (T-15)
+    BudgetClosed {
+        order: OrderId,
+        client: Address,
+        left: Amount,
+    },
 }
 
 impl Event {
@@ -451,7 +490,14 @@ impl Event {
             | Minted { order, .. }
             | LiquidityRewarded { order, .. }
             | DelegatorsEarned { order, .. }
-            | ShareholdersEarned { order, .. } => Some(*order),
+            | ShareholdersEarned { order, .. }
+            | InputSampled { order, .. }
+            | InputConfirmed { order, .. }
+            | InputChecked { order, .. }
+            | BudgetOpened { order, .. }
+            | BudgetDrawn { order, .. }
+            | BudgetRefilled { order, .. }
+            | BudgetClosed { order, .. } => Some(*order),
             Transferred { .. }
             | SessionKeyAdded { .. }
             | SessionKeyRevoked { .. }

@@ -23,6 +23,9 @@ pub struct Genesis {
     /// Providers that vote with weight 1 each while bonds are not required. (T-9)
     #[serde(default)]
     pub voters: Vec<Address>,
+    /// The coordinators' accounts, which say whether inputs can be fetched; none: nobody is asked. (T-21)
+    #[serde(default)]
+    pub coordinator_accounts: Vec<Address>,
     pub params: Params,
 }
 

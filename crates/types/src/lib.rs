@@ -29,10 +29,10 @@ pub use event::Event;
 pub use genesis::Genesis;
 pub use id::{Address, ChainId, Hash, ModelId, OrderId, PoolId, SessionPublicKey, TxId};
 pub use object::{
-    Account, Agreement, BallotAnswer, Case, Commitment, Dao, DaoProposal, Delegation, Drip, Input, Lane, LpStake,
-    MarketPool, Model, ModelReward, Order, OrderState, Outcome, ParamChange, Proposal, ProposalState, ProposalText,
-    ProposalVote, Provider, RefundReason, Sale, SessionKey, Shareholder, Solution, Upgrade, Verification, Vote,
-    VoteChoice, Voting,
+    Account, Agreement, Availability, BallotAnswer, Budget, Case, Commitment, Dao, DaoProposal, Delegation, Drip,
+    Input, Lane, LpStake, MarketPool, Model, ModelReward, Order, OrderState, Outcome, ParamChange, Proposal,
+    ProposalState, ProposalText, ProposalVote, Provider, RefundReason, Sale, SessionKey, Shareholder, Solution,
+    Upgrade, Verification, Vote, VoteChoice, Voting,
 };
 pub use params::Params;
 pub use tx::{Auth, SignedTx, TxError, TxReceipt};

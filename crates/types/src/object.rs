@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 pub const SEED_MODULUS: u64 = 0x1F_FFFF_FFFF_FFF0;
 /// The largest input that travels inside an order, bytes. (T-1)
 pub const INLINE_INPUT_BYTES_MAX: usize = 4096;
+/// The largest input by CID that providers run on and coordinators fetch, bytes.
+pub const CONTENT_INPUT_BYTES_MAX: u64 = 16 << 20;
 /// How many valid reveals of one order the ledger keeps. (T-3)
 pub const SOLUTIONS_MAX: usize = 3;
 /// How many orders may lead to one: the longest chain of parents. (T-15)
@@ -309,6 +311,62 @@ pub enum Input {
     Content { cid: Cid, size: u64 },
 }
 
+/// Whether everybody can have the input of an order: else its answer cannot be checked by whom it pleases,
+/// and it earns no reward. (T-21)
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[borsh(use_discriminant = false)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Availability {
+    /// It is in the order.
+    Inline,
+    /// Nobody is asked to fetch it: the order earns no reward anyway.
+    Unchecked,
+    /// The coordinators that are to fetch it are drawn by the next beacon.
+    Undrawn,
+    /// The coordinators drawn have until then to fetch it.
+    Sampled { drawn: Vec<Address>, confirmed: Vec<Address>, until_ms: u64 },
+    /// Enough of them fetched it before the seed existed.
+    Shown,
+    /// Too few of them did in time.
+    NotShown,
+}
+
+impl Availability {
+    /// Whether an order with such an input can earn a reward. (T-21)
+    pub fn earns(&self) -> bool {
+        matches!(self, Self::Inline | Self::Shown)
+    }
+
+    /// Whether the seed waits for coordinators to fetch the input. (T-21)
+    pub fn is_open(&self) -> bool {
+        matches!(self, Self::Undrawn | Self::Sampled { .. })
+    }
+
+    /// Whether `coordinator` was drawn to fetch the input and has not said yet that it did.
+    pub fn waits_for(&self, coordinator: &Address) -> bool {
+        match self {
+            Self::Sampled { drawn, confirmed, .. } => drawn.contains(coordinator) && !confirmed.contains(coordinator),
+            _ => false,
+        }
+    }
+}
+
+/// What an order at the root of a chain set aside for the orders below it. (T-15)
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct Budget {
+    /// The root.
+    pub order: OrderId,
+    /// Who set it aside, whose orders draw from it, and who gets back what is left.
+    pub client: Address,
+    pub left: Amount,
+    /// Fees of orders that were not refunded.
+    pub spent: Amount,
+    /// When it closes by itself, ms since the Unix epoch.
+    pub until_ms: u64,
+    /// What comes back to the client when it closes. (L-1)
+    pub deposit: Amount,
+}
+
 /// How an order finds its provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 #[borsh(use_discriminant = false)]
@@ -377,6 +435,12 @@ pub struct Order {
     pub claimed_by: Option<Address>,
     /// What comes back to the client when the order leaves the state. (L-1)
     pub deposit: Amount,
+    /// Whether everybody can have the input. (T-21)
+    pub availability: Availability,
+    /// The first order of its chain; itself without a parent. (T-15)
+    pub root: OrderId,
+    /// Whether the fee came out of the root's budget, and goes back there. (T-15)
+    pub budgeted: bool,
 }
 
 /// Where an order is in its life. (§2)

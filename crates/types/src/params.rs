@@ -216,6 +216,9 @@ params! {
     reward_base: Amount, 0, AMOUNT_MAX, "T-6", "Reward of a task when the supply is on target and nothing is minted yet";
     reward_metered: bool, 0, 1, "T-6", "Whether a run earns by its size, up to the unit that governance set for its model";
     reward_needs_fee: bool, 0, 1, "T-21", "Whether only orders with a fee earn a reward";
+    input_sample: u32, 0, 64, "T-21", "Coordinators drawn to fetch an input that is not in its order, before its seed exists; 0: such orders earn no reward";
+    input_quorum: Ppm, 0, ONE, "T-21", "Share of the coordinators drawn that must have fetched the input";
+    input_show_ms: u64, SECOND, DAY, "T-21", "How long they have; the seed is drawn then at the latest";
     reward_treasury: Ppm, 0, ONE, "T-6", "Share of each mint for the treasury";
     reward_liquidity: Ppm, 0, ONE, "T-6", "Share of each mint for the liquidity drip";
     liquidity_drip_ms: u64, SECOND, 10 * YEAR, "E-2", "Time scale in which the liquidity drip is paid out";

@@ -5,7 +5,7 @@
 use althing_ledger::{BlockContext, BlockOutput, apply, execute_block, genesis_state, invariants, query};
 use althing_types::{
     Address, Amount, Auth, BallotAnswer, Call, Case, Cid, Event, Genesis, Hash, Input, Lane, LedgerError, ModelId,
-    Order, OrderId, Params, SignedTx, Verification,
+    Order, OrderId, Params, SessionPublicKey, SignedTx, TxReceipt, Verification,
     call::OrderSubmit,
     commitment::{ballot_hash, commitment_hash},
     genesis::{GenesisAccount, GenesisModel},
@@ -112,6 +112,7 @@ impl Net {
                 .collect(),
             models,
             voters: Vec::new(),
+            coordinator_accounts: Vec::new(),
             params,
         }
     }
@@ -153,12 +154,17 @@ impl Net {
 
     /// The same in one block, however long that is: a standstill.
     pub fn jump(&mut self, after_ms: u64, calls: Vec<(Address, Call)>) -> BlockOutput {
+        let txs = calls.into_iter().map(|(sender, call)| self.tx(sender, call)).collect();
+        self.jump_txs(after_ms, txs)
+    }
+
+    /// The same with transactions that are made already.
+    pub fn jump_txs(&mut self, after_ms: u64, txs: Vec<SignedTx>) -> BlockOutput {
         self.block.height += 1;
         self.block.time_ms += after_ms;
         self.block.view += 1;
         self.block.beacon_view = self.block.view - 1;
         self.block.beacon = Hash::of(&[b"beacon", &self.block.beacon_view.to_be_bytes()]);
-        let txs: Vec<_> = calls.into_iter().map(|(sender, call)| self.tx(sender, call)).collect();
         let output = execute_block(&self.state, &self.block, &txs);
         let again = execute_block(&self.state, &self.block, &txs);
         assert_eq!(output, again, "executing a block twice gives the same result");
@@ -175,6 +181,13 @@ impl Net {
         let tx = SignedTx { call, nonce: *nonce, expires_at_ms: u64::MAX, auth };
         *nonce += 1;
         tx
+    }
+
+    /// One transaction of a session key in a block of its own.
+    pub fn by_session(&mut self, account: Address, key: SessionPublicKey, nonce: u64, call: Call) -> TxReceipt {
+        let auth = Auth::Session { account, key, signature: [0; 64] };
+        let tx = SignedTx { call, nonce, expires_at_ms: u64::MAX, auth };
+        self.jump_txs(100, vec![tx]).receipts.remove(0)
     }
 
     /// One block, 100 ms later; the result of each call in order.
@@ -205,9 +218,7 @@ impl Net {
         let output = self.block_after(100, vec![(CLIENT, Call::OrderSubmit(submit))]);
         assert_eq!(output.receipts[0].error, None);
         let id = output.receipts[0].order.unwrap();
-        while self.get(&id).seed.is_none() {
-            self.wait(100);
-        }
+        self.until(|net| net.get(&id).seed);
         id
     }
 
@@ -228,6 +239,7 @@ impl Net {
             seed: None,
             agreements: 1,
             parent: None,
+            budget: None,
         }
     }
 
@@ -279,13 +291,19 @@ impl Net {
 
     /// Waits until the jury of a contested order is drawn; its members.
     pub fn jury(&mut self, id: OrderId) -> Vec<Address> {
-        loop {
-            let jury = query::case(&self.state, &id).unwrap().jury.unwrap();
-            if let Some(seats) = jury.seats {
-                return seats.iter().map(|juror| juror.provider).collect();
+        let seats = self.until(|net| query::case(&net.state, &id).unwrap().jury.unwrap().seats);
+        seats.iter().map(|juror| juror.provider).collect()
+    }
+
+    /// Waits for something that comes within a few blocks.
+    pub fn until<T>(&mut self, found: impl Fn(&Self) -> Option<T>) -> T {
+        for _ in 0..20 {
+            if let Some(found) = found(self) {
+                return found;
             }
             self.wait(100);
         }
+        panic!("it did not come");
     }
 
     pub fn agree(&mut self, id: OrderId, who: Address, answer: &str) -> Result<(), LedgerError> {

@@ -1,0 +1,153 @@
+//! `althing model run`: a model from its files, without a network.
+
+use crate::output;
+use althing_runtime::local::{FinishReason, Level, LocalModel, LocalRequest, LocalRun, Plan, Sampling};
+use anyhow::{Context as _, Result};
+use clap::Args;
+use std::{
+    io::Write as _,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+/// `model run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// A GGUF file, a directory with config.json, tokenizer.json and *.safetensors, or a package.
+    path: PathBuf,
+    /// What the model is to continue; with --chat, a user's message.
+    #[arg(long)]
+    prompt: String,
+    /// Write the prompt as the model's own template does.
+    #[arg(long)]
+    chat: bool,
+    /// Everything random in the answer follows from it.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Most tokens of the answer.
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
+    max_tokens: u32,
+    /// 0 takes the likeliest token always. [default: the package's, or 0]
+    #[arg(long)]
+    temperature: Option<f32>,
+    /// Only this many likeliest tokens; 0 for all. [default: the package's, or 0]
+    #[arg(long)]
+    top_k: Option<usize>,
+    /// Only the likeliest tokens whose probabilities reach this sum. [default: the package's, or 1]
+    #[arg(long)]
+    top_p: Option<f32>,
+    /// Only tokens at least this much as likely as the likeliest. [default: 0]
+    #[arg(long)]
+    min_p: Option<f32>,
+    /// A text that ends the answer; may be given again.
+    #[arg(long)]
+    stop: Vec<String>,
+    /// Threads. [default: all]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: Option<u16>,
+    /// Instructions: auto, avx512, avx2, sse2, neon, simd128 or scalar. They change the speed, never a bit.
+    #[arg(long, default_value = "auto")]
+    level: Level,
+}
+
+/// Runs a model and says what it answered, how fast, and with which bits.
+///
+/// # Errors
+/// If the files cannot be used, or the prompt does not fit.
+pub fn run(args: RunArgs, json: bool) -> Result<()> {
+    let sampling_fits = args.temperature.is_none_or(|t| (0.0..=100.0).contains(&t))
+        && args.top_p.is_none_or(|p| p > 0.0 && p <= 1.0)
+        && args.min_p.is_none_or(|p| (0.0..=1.0).contains(&p));
+    anyhow::ensure!(sampling_fits, "--temperature is at least 0, --top-p above 0 and up to 1, --min-p from 0 to 1");
+    let threads = args.threads.map_or_else(threads_of_machine, usize::from);
+    let plan = Plan::at(args.level, threads);
+    let spinner = output::spinner(format!("loading {}", args.path.display()));
+    let started = Instant::now();
+    let model = LocalModel::open(&args.path);
+    spinner.finish_and_clear();
+    let model = model?;
+    let load = started.elapsed();
+    let defaults = model.sampling();
+    let request = LocalRequest {
+        prompt: args.prompt,
+        chat: args.chat,
+        seed: args.seed,
+        max_tokens: args.max_tokens as usize,
+        sampling: Sampling {
+            temperature: args.temperature.unwrap_or(defaults.temperature),
+            top_k: args.top_k.unwrap_or(defaults.top_k),
+            top_p: args.top_p.unwrap_or(defaults.top_p),
+            min_p: args.min_p.unwrap_or(defaults.min_p),
+            ..defaults
+        },
+        stop: args.stop,
+    };
+    let mut stdout = std::io::stdout();
+    let answer = model.run(&request, &plan, |piece| {
+        // Whoever stopped reading wants no more.
+        json || (write!(stdout, "{piece}").is_ok() && stdout.flush().is_ok())
+    })?;
+    report(&answer, &model, load, &plan, json)
+}
+
+fn report(answer: &LocalRun, model: &LocalModel, load: Duration, plan: &Plan, json: bool) -> Result<()> {
+    let prefill = per_second(answer.prompt_tokens, answer.prefill);
+    let decode = per_second(answer.decode_tokens, answer.decode);
+    let digest = hex(&answer.logits_digest);
+    let (level, threads) = (plan.level.to_string(), plan.pool.threads());
+    let memory = memory_peak_bytes();
+    if json {
+        return output::json(&serde_json::json!({
+            "text": answer.text,
+            "finish_reason": match answer.finish_reason { FinishReason::Stop => "stop", FinishReason::Length => "length" },
+            "prompt_tokens": answer.prompt_tokens,
+            "completion_tokens": answer.completion_tokens,
+            "prefill_tokens_per_second": prefill,
+            "decode_tokens_per_second": decode,
+            "load_seconds": load.as_secs_f64(),
+            "weights_bytes": model.weights_bytes(),
+            "memory_peak_bytes": memory,
+            "level": level,
+            "threads": threads,
+            "logits_digest": digest,
+        }));
+    }
+    println!();
+    let speed = |rate: Option<f64>| rate.map_or("-".into(), |rate| format!("{rate:.1} tokens/s"));
+    eprintln!(
+        "\nprefill {} tokens, {}; decode {} tokens, {}",
+        answer.prompt_tokens,
+        speed(prefill),
+        answer.completion_tokens,
+        speed(decode)
+    );
+    let mebibytes = |bytes: u64| format!("{} MiB", bytes >> 20);
+    let weights = mebibytes(model.weights_bytes() as u64);
+    let memory = memory.map_or("unknown".into(), mebibytes);
+    eprintln!("loaded in {:.2} s; weights {weights}, memory at most {memory}", load.as_secs_f64());
+    eprintln!("{level} on {threads} threads; digest of all logits {digest}");
+    Ok(())
+}
+
+fn per_second(tokens: usize, took: Duration) -> Option<f64> {
+    #[allow(clippy::cast_precision_loss)] // contexts are below 2^20
+    let rate = tokens as f64 / took.as_secs_f64();
+    (tokens > 0 && rate.is_finite()).then_some(rate)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Threads of this machine, 1 if it does not tell.
+fn threads_of_machine() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// The most memory that this process ever had, where the system tells.
+fn memory_peak_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes << 10)
+}
