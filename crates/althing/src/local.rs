@@ -2,7 +2,7 @@
 
 use crate::output;
 use althing_runtime::local::{FinishReason, Level, LocalModel, LocalRequest, LocalRun, Plan, Sampling};
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::Args;
 use std::{
     io::Write as _,
