@@ -264,6 +264,8 @@ fn the_larger_jury_can_refute() {
     let contest = net.contest_call(id, provider(2), "truth");
     net.ok(vec![(provider(2), contest)]);
     let only = net.jury(id)[0];
+    let again = commit(&mut net, id, provider(2), 0, says("truth"));
+    assert_eq!(again, Err(E::NotJuror), "the contester committed with its contest");
     assert_eq!(commit(&mut net, id, only, 0, says("truth")), Ok(()));
     assert_eq!(open(&mut net, id, provider(2), 0, says("truth")), Ok(()));
     // The only juror never opens: no quorum.
@@ -271,6 +273,8 @@ fn the_larger_jury_can_refute() {
     assert_eq!(net.bond(only), alth("875"));
     assert_eq!(query::supply(&net.state).treasury, alth("125"));
     let jury = net.jury(id);
+    let outside = (1..=8).map(provider).find(|who| !jury.contains(who) && *who != provider(2)).unwrap();
+    assert_eq!(commit(&mut net, id, outside, 1, says("truth")), Err(E::NotJuror));
     for juror in jury.iter().chain([&provider(2)]) {
         assert_eq!(commit(&mut net, id, *juror, 1, says("truth")), Ok(()));
     }
