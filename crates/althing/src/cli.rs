@@ -118,6 +118,10 @@ pub struct DevArgs {
     /// networks.
     #[arg(long, value_name = "NAME|FILE", default_value = "default")]
     pub profile: String,
+    /// Serve this model too: a GGUF file, a directory of Hugging Face's files, or a package. A network
+    /// that is continued needs it again.
+    #[arg(long, value_name = "FILE|DIR")]
+    pub model: Option<PathBuf>,
     /// Address of the OpenAI-compatible API. [default: 127.0.0.1:8700, any free port with --exit]
     #[arg(long)]
     pub listen: Option<SocketAddr>,

@@ -30,7 +30,7 @@ use althing_types::{
     call::{OrderBudget, OrderSubmit, Scope},
 };
 use anyhow::{Context as _, Result, anyhow, bail};
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 const DAY_MS: u64 = 86_400_000;
 
@@ -80,6 +80,7 @@ fn init(args: InitArgs, json: bool) -> Result<()> {
         coordinators: args.coordinators,
         providers: args.providers,
         profile,
+        models: Vec::new(),
         test_asset: args.dev_windows,
         port_base: args.port_base,
     })?;
@@ -393,20 +394,10 @@ async fn key(command: KeyCommand, json: bool) -> Result<()> {
     }
 }
 
-fn read_package(directory: &Path) -> Result<Package> {
-    let mut files = BTreeMap::new();
-    let entries = std::fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))?;
-    for entry in entries {
-        let entry = entry?;
-        if !entry.file_type()?.is_file() {
-            bail!("{} is not a file: packages are flat", entry.path().display());
-        }
-        let name = entry.file_name().into_string().map_err(|name| anyhow!("{} is not a name", name.display()))?;
-        files.insert(name, std::fs::read(entry.path())?);
-    }
-    let package = Package::from_files(files).with_context(|| format!("the package in {}", directory.display()))?;
+fn read_package(path: &Path) -> Result<Package> {
+    let package = Package::from_path(path).with_context(|| format!("the package in {}", path.display()))?;
     // A package that does not load is of no use to anybody.
-    althing_runtime::load(&package, 1).with_context(|| format!("the package in {}", directory.display()))?;
+    althing_runtime::load(&package, 1).with_context(|| format!("the package in {}", path.display()))?;
     Ok(package)
 }
 

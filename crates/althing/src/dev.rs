@@ -7,14 +7,16 @@ use crate::{
     roles::{self, Engines, RunningGateway, RunningNode, RunningProvider, bind},
     shipped,
 };
+use althing_content::Cid;
 use althing_gateway::{Answer, ApiKey, Ask, LaneWish, Level, Progress};
 use althing_provider::Behaviour;
-use althing_runtime::ChatInput;
+use althing_runtime::{ChatInput, Engine, Package};
 use althing_sdk::LedgerClient;
-use althing_types::{Hash, ModelId, genesis::GenesisModel, profile};
+use althing_types::{Hash, genesis::GenesisModel, profile};
 use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -33,6 +35,8 @@ struct Network {
     nodes: Vec<RunningNode>,
     api_key: ApiKey,
     home: Home,
+    /// The model that questions go to.
+    model: String,
 }
 
 /// What `--ready-json` writes.
@@ -140,6 +144,7 @@ async fn start(args: &DevArgs, progress: &indicatif::ProgressBar) -> Result<Netw
         Some(directory) => directory.clone(),
         None => tempfile::Builder::new().prefix("althing-dev-").tempdir()?.keep(),
     });
+    let own = args.model.as_deref().map(|path| own_model(path, progress)).transpose()?;
     if !home.exists() {
         if args.liars > args.providers {
             bail!("{} of {} providers cannot lie", args.liars, args.providers);
@@ -151,6 +156,7 @@ async fn start(args: &DevArgs, progress: &indicatif::ProgressBar) -> Result<Netw
             coordinators: args.coordinators,
             providers: args.providers,
             profile,
+            models: own.iter().map(|own| (own.name.clone(), own.package)).collect(),
             test_asset: true,
             port_base: 7700,
         })?;
@@ -172,14 +178,18 @@ async fn start(args: &DevArgs, progress: &indicatif::ProgressBar) -> Result<Netw
 
     progress.set_message("loading the model");
     let package = shipped::tiny_stories()?;
-    let model_id = |model: &GenesisModel| -> ModelId { model.id() };
-    let engine: Arc<dyn althing_runtime::Engine> = Arc::from(althing_runtime::load(&package, 1)?);
-    let engines: Engines = genesis
-        .models
-        .iter()
-        .filter(|model| model.package == package.cid)
-        .map(|model| (model_id(model), engine.clone()))
-        .collect();
+    let shipped = Arc::from(althing_runtime::load(&package, 1)?);
+    let mut loaded: BTreeMap<Cid, Arc<dyn Engine>> = BTreeMap::from([(package.cid, shipped)]);
+    let mut model = "tiny-stories".to_owned();
+    if let Some(own) = own {
+        let registered = genesis.models.iter().find(|model| model.package == own.package);
+        model = registered.map(|model| model.name.clone()).with_context(|| {
+            format!("the network in {} was made without this model: --model is for new networks", home.0.display())
+        })?;
+        loaded.insert(own.package, own.engine);
+    }
+    let engine_of = |model: &GenesisModel| Some((model.id(), loaded.get(&model.package)?.clone()));
+    let engines: Engines = genesis.models.iter().filter_map(engine_of).collect();
 
     // Whoever fetches inputs has to know where they are.
     let default = if args.exit { SocketAddr::from(LOOPBACK_ANY) } else { SocketAddr::from(([127, 0, 0, 1], 8700)) };
@@ -218,7 +228,25 @@ async fn start(args: &DevArgs, progress: &indicatif::ProgressBar) -> Result<Netw
     let keys: Vec<ApiKey> = serde_json::from_slice(&std::fs::read(directory.join("api-keys.json"))?)?;
     let api_key =
         keys.into_iter().next().context("the gateway's home has no API key: `althing key create` makes one")?;
-    Ok(Network { gateway, providers, nodes, api_key, home })
+    Ok(Network { gateway, providers, nodes, api_key, home, model })
+}
+
+/// A model of one's own, to be served beside the shipped one.
+struct OwnModel {
+    name: String,
+    package: Cid,
+    engine: Arc<dyn Engine>,
+}
+
+fn own_model(path: &Path, progress: &indicatif::ProgressBar) -> Result<OwnModel> {
+    progress.set_message(format!("loading {}", path.display()));
+    let package = Package::from_path(path).with_context(|| format!("the model in {}", path.display()))?;
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let engine =
+        althing_runtime::load(&package, threads).with_context(|| format!("the model in {}", path.display()))?;
+    let name = package.manifest.name.clone();
+    anyhow::ensure!(name != "tiny-stories", "the shipped model is called tiny-stories: give yours another name");
+    Ok(OwnModel { name, package: package.cid, engine: Arc::from(engine) })
 }
 
 /// Starts the coordinators on addresses that are free at the moment.
@@ -304,7 +332,7 @@ fn write_ready(path: &Path, network: &Network, gateway: &str) -> Result<()> {
 async fn ask(network: &Network, question: &str) -> Result<(Answer, Vec<althing_types::OrderId>)> {
     let (sender, mut happening) = mpsc::unbounded_channel();
     let ask = Ask {
-        model: "tiny-stories".into(),
+        model: network.model.clone(),
         lane: LaneWish::Open,
         input: ChatInput::ask(question),
         seed: None,
@@ -389,16 +417,16 @@ fn tell(answer: &Answer, refuted: Vec<althing_types::OrderId>, json: bool, elaps
 fn snippets(network: &Network, gateway: &str) {
     let key = &network.api_key.api_key;
     eprintln!(
-        r#"The OpenAI-compatible API is at {gateway}/v1. Models: tiny-stories goes straight to one provider and
-streams; tiny-stories:open is a race with agreement, where question and answer are public.
+        r#"The OpenAI-compatible API is at {gateway}/v1. Models: {model} goes straight to one provider and
+streams; {model}:open is a race with agreement, where question and answer are public.
 
     curl {gateway}/v1/chat/completions -H "Authorization: Bearer {key}" \
       -H "Content-Type: application/json" \
-      -d '{{"model":"tiny-stories","messages":[{{"role":"user","content":"Tell me a story about an owl"}}]}}'
+      -d '{{"model":"{model}","messages":[{{"role":"user","content":"Tell me a story about an owl"}}]}}'
 
     from openai import OpenAI
     client = OpenAI(base_url="{gateway}/v1", api_key="{key}")
-    for chunk in client.chat.completions.create(model="tiny-stories", stream=True,
+    for chunk in client.chat.completions.create(model="{model}", stream=True,
             messages=[{{"role": "user", "content": "Tell me a story about a bear"}}]):
         print(chunk.choices[0].delta.content or "", end="")
 
@@ -406,6 +434,7 @@ In a browser: {gateway}/#key={key}
 The ledger: althing order list --node http://{node}
 Ctrl-C ends it; `althing dev --data {data}` goes on.
 "#,
+        model = network.model,
         node = network.nodes[0].api,
         data = network.home.0.display()
     );

@@ -13,6 +13,7 @@
 
 use crate::shipped;
 use althing_chain::{CoordinatorSecret, NetworkPublic, deal};
+use althing_content::Cid;
 use althing_gateway::{ApiKey, ApiKeys, GatewayConfig};
 use althing_provider::{Behaviour, PolicyName, ProfitPolicy};
 use althing_sdk::{SessionKeyPair, Signer as _, WalletSigner, keys::write_secret_line};
@@ -41,6 +42,8 @@ pub struct Plan {
     pub coordinators: u32,
     pub providers: u32,
     pub profile: Profile,
+    /// Models beside the shipped one that all providers serve, by name and package.
+    pub models: Vec<(String, Cid)>,
     /// Whether the client and the maker hold a test asset, to try the market with. (G-4)
     pub test_asset: bool,
     /// First of the ports: coordinators' own, their APIs, providers, the gateway.
@@ -243,6 +246,8 @@ impl Home {
         let content_sources = vec![format!("http://{}", port(60)?)];
         let node = format!("http://{}", api(0)?);
 
+        let shipped = ("tiny-stories".to_owned(), shipped::tiny_stories()?.cid);
+        let models: Vec<_> = std::iter::once(shipped).chain(plan.models.iter().cloned()).collect();
         let (client, maker) = (WalletSigner::random(), WalletSigner::random());
         let session = SessionKeyPair::random();
         let holdings = Holdings::of(&plan.profile.genesis)?;
@@ -289,7 +294,7 @@ impl Home {
                 node: format!("http://{}", api(index % plan.coordinators)?),
                 listen: port(40 + index)?,
                 endpoint: None,
-                models: vec!["tiny-stories".into()],
+                models: models.iter().map(|(name, _)| name.clone()).collect(),
                 policy: PolicyName::default(),
                 earning_min: Amount::ZERO,
                 compute_cost_per_hour: Amount::ZERO,
@@ -303,20 +308,21 @@ impl Home {
         }
 
         let coordinators: Vec<_> = (0..plan.coordinators).map(|_| WalletSigner::random()).collect();
+        let genesis_model = |(name, package): &(String, Cid)| GenesisModel {
+            name: name.clone(),
+            owner: maker.account(),
+            package: *package,
+            fee: Amount(Amount::TOKEN.0 / 1_000),
+            payee: maker.account(),
+            verification: Verification::Exact,
+            reward: None,
+        };
         let genesis = Genesis {
             network: plan.network.clone(),
             time_ms: althing_sdk::Clock::now_ms(&althing_sdk::SystemClock),
             coordinators: public.to_hex(),
             accounts,
-            models: vec![GenesisModel {
-                name: "tiny-stories".into(),
-                owner: maker.account(),
-                package: shipped::tiny_stories()?.cid,
-                fee: Amount(Amount::TOKEN.0 / 1_000),
-                payee: maker.account(),
-                verification: Verification::Exact,
-                reward: None,
-            }],
+            models: models.iter().map(genesis_model).collect(),
             voters: voters(&plan.profile.genesis, client.account(), maker.account(), &provider_accounts)?,
             coordinator_accounts: coordinators.iter().map(WalletSigner::account).collect(),
             params: plan.profile.params.clone(),

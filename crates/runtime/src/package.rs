@@ -3,7 +3,10 @@
 use althing_content::{BlockStore, Cid, ReadError, read_file, tree_cid};
 use althing_exact::Sampling;
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 /// The largest package that is loaded, bytes over all files.
 pub const PACKAGE_BYTES_MAX: u64 = 8 << 30;
@@ -15,6 +18,10 @@ pub enum PackageError {
     Manifest(#[from] toml::de::Error),
     #[error("the package has no file {0:?}")]
     MissingFile(String),
+    #[error("cannot read {}: {source}", path.display())]
+    Io { path: PathBuf, source: std::io::Error },
+    #[error("{} is not a file with a name of text: packages are flat", .0.display())]
+    NotFlat(PathBuf),
     #[error("cannot read the package: {0}")]
     Read(#[from] ReadError),
     #[error("cannot name the package: {0}")]
@@ -137,6 +144,24 @@ pub struct Names {
     pub generation_config: Option<String>,
 }
 
+/// A `model.toml` of defaults for a chat model that came without one.
+fn manifest_text(path: &Path, files: &str) -> String {
+    let name = model_name(path);
+    format!(
+        "name = {name:?}\ndescription = {name:?}\ninterface = \"chat\"\nruntime = \"exact-llama/1\"\n\
+         verification = \"exact\"\nlicence = \"unknown\"\n\n[limits]\nmax_tokens_default = 256\n\
+         output_bytes_max = 65536\n\n[files]\n{files}"
+    )
+}
+
+/// A name that a registry takes, from a file's.
+pub fn model_name(path: &Path) -> String {
+    let stem = path.file_stem().map(|stem| stem.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let kept = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
+    let name: String = stem.chars().take(64).map(kept).collect();
+    if name.is_empty() { "model".into() } else { name }
+}
+
 /// A package in memory.
 #[derive(Clone, Debug)]
 pub struct Package {
@@ -146,6 +171,44 @@ pub struct Package {
 }
 
 impl Package {
+    /// The package in a directory; or, of a GGUF file or a directory of Hugging Face's files, the one that
+    /// they make with a `model.toml` of defaults.
+    ///
+    /// # Errors
+    /// If something cannot be read, or is no model.
+    pub fn from_path(path: &Path) -> Result<Self, PackageError> {
+        let read =
+            |path: &Path| std::fs::read(path).map_err(|source| PackageError::Io { path: path.to_owned(), source });
+        let mut files = BTreeMap::new();
+        if path.is_file() {
+            files.insert("model.toml".into(), manifest_text(path, "gguf = \"model.gguf\"\n").into_bytes());
+            files.insert("model.gguf".into(), read(path)?);
+            return Self::from_files(files);
+        }
+        let failed = |source| PackageError::Io { path: path.to_owned(), source };
+        for entry in std::fs::read_dir(path).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            if !entry.file_type().map_err(failed)?.is_file() {
+                return Err(PackageError::NotFlat(entry.path()));
+            }
+            let name = entry.file_name().into_string().map_err(|_| PackageError::NotFlat(entry.path()))?;
+            files.insert(name, read(&entry.path())?);
+        }
+        if !files.contains_key("model.toml") {
+            let weights = files.keys().filter(|name| name.ends_with(".safetensors")).collect::<Vec<_>>();
+            let [weights] = weights[..] else { return Err(PackageError::MissingFile("model.toml".into())) };
+            let mut names =
+                format!("config = \"config.json\"\ntokenizer = \"tokenizer.json\"\nweights = {weights:?}\n");
+            for key in ["tokenizer_config", "generation_config"] {
+                if files.contains_key(&format!("{key}.json")) {
+                    names += &format!("{key} = \"{key}.json\"\n");
+                }
+            }
+            files.insert("model.toml".into(), manifest_text(path, &names).into_bytes());
+        }
+        Self::from_files(files)
+    }
+
     /// A package of these files, by name.
     ///
     /// # Errors

@@ -12,11 +12,7 @@ fn directory() -> &'static Path {
 }
 
 fn files() -> BTreeMap<String, Vec<u8>> {
-    let entries = std::fs::read_dir(directory().join("package")).unwrap();
-    entries
-        .map(|entry| entry.unwrap())
-        .map(|entry| (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap()))
-        .collect()
+    Package::from_path(&directory().join("package")).unwrap().files().clone()
 }
 
 fn engine(threads: usize) -> Box<dyn Engine> {

@@ -65,13 +65,7 @@ fn secret(seed: u64, name: &str) -> [u8; 32] {
 /// If the repository is incomplete.
 pub fn shipped_package() -> Package {
     let directory = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/tiny-stories/package"));
-    let read = |entry: std::io::Result<std::fs::DirEntry>| {
-        let entry = entry.expect("a package's files can be listed");
-        let name = entry.file_name().into_string().expect("a package's names are text");
-        (name, std::fs::read(entry.path()).expect("a package's files can be read"))
-    };
-    let files = std::fs::read_dir(directory).expect("the shipped package is there").map(read).collect();
-    Package::from_files(files).expect("the shipped package is sound")
+    Package::from_path(directory).expect("the shipped package is there and sound")
 }
 
 impl World {
