@@ -705,4 +705,6 @@ pub enum BenchCommand {
         #[arg(long, default_value_t = 1_000)]
         count: usize,
     },
+    /// Tokens a second of a model on this machine: prompts, answers, several answers at once.
+    Model(crate::local::BenchModelArgs),
 }

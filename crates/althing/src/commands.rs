@@ -66,6 +66,7 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Scenario(command) => economics::scenario(command, json),
         Command::Profile(command) => economics::profile(command, json),
         Command::Bench(BenchCommand::Ledger { orders }) => bench::ledger(orders, json).await,
+        Command::Bench(BenchCommand::Model(args)) => local::bench(args, json),
         Command::Bench(BenchCommand::Calls { count }) => bench_calls::run(count, json),
     }
 }

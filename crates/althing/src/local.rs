@@ -50,6 +50,62 @@ pub struct RunArgs {
     level: Level,
 }
 
+/// `bench model`.
+#[derive(Debug, Args)]
+pub struct BenchModelArgs {
+    /// A GGUF file, a directory with config.json, tokenizer.json and *.safetensors, or a package.
+    path: PathBuf,
+    /// Tokens of the prompt.
+    #[arg(long, default_value_t = 512)]
+    prompt_tokens: usize,
+    /// Tokens of an answer.
+    #[arg(long, default_value_t = 64)]
+    tokens: usize,
+    /// Answers that are made at once.
+    #[arg(long, default_value_t = 8)]
+    batch: usize,
+    /// Threads. [default: all]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: Option<u16>,
+    /// Instructions: auto, avx512, avx2, sse2, neon, simd128 or scalar.
+    #[arg(long, default_value = "auto")]
+    level: Level,
+}
+
+/// Measures how fast a model is here.
+///
+/// # Errors
+/// If the files cannot be used, or the model's context is shorter.
+pub fn bench(args: BenchModelArgs, json: bool) -> Result<()> {
+    let plan = Plan::at(args.level, args.threads.map_or_else(threads_of_machine, usize::from));
+    let spinner = output::spinner(format!("measuring {}", args.path.display()));
+    let started = Instant::now();
+    let model = LocalModel::open(&args.path)?;
+    let load = started.elapsed();
+    let speed = model.measure(args.prompt_tokens, args.tokens, args.batch, &plan)?;
+    spinner.finish_and_clear();
+    let (level, threads) = (plan.level.to_string(), plan.pool.threads());
+    let figures = serde_json::json!({
+        "prefill_tokens_per_second": speed.prefill,
+        "decode_tokens_per_second": speed.decode,
+        "decode_batched_tokens_per_second": speed.decode_batched,
+        "batch": args.batch,
+        "prompt_tokens": args.prompt_tokens,
+        "tokens": args.tokens,
+        "load_seconds": load.as_secs_f64(),
+        "weights_bytes": model.weights_bytes(),
+        "memory_peak_bytes": memory_peak_bytes(),
+        "level": level,
+        "threads": threads,
+    });
+    output::data(json, &figures, |_| {
+        println!("prefill  {:.1} tokens/s", speed.prefill);
+        println!("decode   {:.1} tokens/s", speed.decode);
+        println!("batched  {:.1} tokens/s, {} answers at once", speed.decode_batched, args.batch);
+        println!("{level} on {threads} threads, loaded in {:.2} s", load.as_secs_f64());
+    })
+}
+
 /// Runs a model and says what it answered, how fast, and with which bits.
 ///
 /// # Errors

@@ -6,7 +6,9 @@ use crate::{
     prompt::chat_prompt,
 };
 pub use althing_exact::{FinishReason, Level, Plan, Sampling};
-use althing_exact::{GenerateError, GenerateRequest, OpenError, TextModel, Watch, llama::LogitsHasher};
+use althing_exact::{
+    GenerateError, GenerateRequest, OpenError, Scratch, Sequence, TextModel, Watch, llama::LogitsHasher,
+};
 use std::{
     path::Path,
     time::{Duration, Instant},
@@ -122,6 +124,67 @@ impl LocalModel {
             logits_digest: meter.hasher.finish(),
         })
     }
+}
+
+/// How fast a model is on tokens that mean nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Speed {
+    /// Tokens per second of a prompt.
+    pub prefill: f64,
+    /// Tokens per second of an answer.
+    pub decode: f64,
+    /// Tokens per second of several answers at once, together.
+    pub decode_batched: f64,
+}
+
+impl LocalModel {
+    /// Measures: a prompt of `prompt` tokens, an answer of `answer` tokens after it, and `batch` such
+    /// answers at once. The best of three each: what else runs on the machine only ever slows it down.
+    ///
+    /// # Errors
+    /// [`LocalError::Prompt`] if the model's context does not hold as much.
+    pub fn measure(&self, prompt: usize, answer: usize, batch: usize, plan: &Plan) -> Result<Speed, LocalError> {
+        let llama = self.model.llama();
+        let config = llama.config();
+        if prompt == 0 || answer == 0 || batch == 0 || prompt + answer > config.context_tokens {
+            let holds = config.context_tokens;
+            return Err(LocalError::Prompt(format!(
+                "prompt and answer have at least 1 and together at most {holds} tokens"
+            )));
+        }
+        let token = |i: usize| u32::try_from((i * 37 + 11) % config.vocab_size).expect("vocabularies are below 2^20");
+        let tokens: Vec<u32> = (0..prompt).map(token).collect();
+        let mut scratch = Scratch::default();
+        let mut speed = Speed { prefill: 0.0, decode: 0.0, decode_batched: 0.0 };
+        for _ in 0..3 {
+            let mut cache = llama.cache();
+            speed.prefill = speed.prefill.max(per_second(prompt, || {
+                llama.forward(&mut cache, &tokens, plan, &mut scratch);
+            }));
+            let mut caches = vec![cache.clone(); batch];
+            speed.decode = speed.decode.max(per_second(answer, || {
+                for i in 0..answer {
+                    llama.forward(&mut cache, &[token(i)], plan, &mut scratch);
+                }
+            }));
+            speed.decode_batched = speed.decode_batched.max(per_second(answer * batch, || {
+                for i in 0..answer {
+                    let next = [token(i)];
+                    let mut sequences: Vec<_> = caches.iter_mut().map(|cache| Sequence::last(cache, &next)).collect();
+                    llama.forward_batch(&mut sequences, plan, &mut scratch);
+                }
+            }));
+        }
+        Ok(speed)
+    }
+}
+
+fn per_second(tokens: usize, work: impl FnOnce()) -> f64 {
+    let started = Instant::now();
+    work();
+    #[allow(clippy::cast_precision_loss)] // contexts are below 2^20
+    let rate = tokens as f64 / started.elapsed().as_secs_f64();
+    rate
 }
 
 /// Measures a generation from outside; what it does itself does not count.
