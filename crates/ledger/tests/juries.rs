@@ -409,3 +409,31 @@ fn the_first_beacon_that_nobody_could_know_decides() {
     net.until(|net| net.get(&id).seed);
     assert_eq!(net.block.beacon_view, asked_view + 2);
 }
+
+/// T-7: votes are committed before the voting period ends and opened from that moment until the opening
+/// period ends, to the millisecond.
+#[test]
+fn phases_end_at_their_moments() {
+    let (mut net, id) = contested(6, |p| p.jury_seats = 3);
+    let jury = net.jury(id);
+    assert_eq!(commit(&mut net, id, jury[0], 0, says("truth")), Ok(()));
+    let Case { voting_ends_ms, opening_ends_ms, .. } = case(&net, id);
+    let commit_late = Call::VoteCommit { order: id, ballot: net.ballot(id, jury[1], 0, says("truth")) };
+    let open_first = open_call(id, jury[0], 0, says("truth"));
+    let to_open = |after_ms: u64| (opening_ends_ms - voting_ends_ms) + after_ms;
+    net.wait(voting_ends_ms - 500 - net.block.time_ms);
+    for (after_ms, commits, opens) in [
+        (499, Ok(()), Err(E::OpeningNotBegun { from_ms: voting_ends_ms })),
+        (500, Err(E::VotingOver), Ok(())),
+        (499 + to_open(0), Err(E::VotingOver), Ok(())),
+        (500 + to_open(0), Err(E::VotingOver), Err(E::VotingOver)),
+    ] {
+        let mut net = net.clone();
+        net.wait(after_ms.saturating_sub(600));
+        let left = voting_ends_ms - 500 + after_ms - net.block.time_ms;
+        let calls = vec![(jury[1], commit_late.clone()), (jury[0], open_first.clone())];
+        let receipts = net.block_after(left, calls).receipts;
+        let results = receipts.into_iter().map(|receipt| receipt.error.map_or(Ok(()), Err)).collect::<Vec<_>>();
+        assert_eq!(results, [commits, opens], "{after_ms} ms");
+    }
+}
