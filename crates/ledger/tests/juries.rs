@@ -437,3 +437,23 @@ fn phases_end_at_their_moments() {
         assert_eq!(results, [commits, opens], "{after_ms} ms");
     }
 }
+
+/// T-7: the quorum is a share of the jury's weight: less of it opened decides nothing, so much does.
+#[test]
+fn a_quorum_is_a_share_of_the_jurys_weight() {
+    for (opened, expected) in [(0, None), (1, None), (2, Some(Outcome::Refuted)), (3, Some(Outcome::Refuted))] {
+        let (mut net, id) = contested(6, |p| (p.jury_seats, p.jury_quorum) = (4, althing_types::Ppm(500_000)));
+        let jury = net.jury(id);
+        assert_eq!(jury.len(), 4);
+        for juror in &jury {
+            assert_eq!(commit(&mut net, id, *juror, 0, says("truth")), Ok(()));
+        }
+        for juror in &jury[..opened] {
+            assert_eq!(open(&mut net, id, *juror, 0, says("truth")), Ok(()));
+        }
+        assert_eq!(open(&mut net, id, provider(2), 0, says("truth")), Ok(()), "the contester is no juror");
+        net.wait(3_000);
+        let case = case(&net, id);
+        assert_eq!((case.outcome, case.jury.unwrap().round), (expected, u8::from(expected.is_none())), "{opened} of 4");
+    }
+}
