@@ -457,3 +457,21 @@ fn a_quorum_is_a_share_of_the_jurys_weight() {
         assert_eq!((case.outcome, case.jury.unwrap().round), (expected, u8::from(expected.is_none())), "{opened} of 4");
     }
 }
+
+/// T-7: among committed votes too a tie upholds; one vote more refutes.
+#[test]
+fn a_tied_jury_upholds() {
+    for (wrong, expected) in [(2, Outcome::Upheld), (3, Outcome::Refuted)] {
+        let (mut net, id) = contested(6, |p| p.jury_seats = 4);
+        let jury = net.jury(id);
+        let says_of = |n: usize| if n < wrong { says("truth") } else { says("lie") };
+        for (n, juror) in jury.iter().enumerate() {
+            assert_eq!(commit(&mut net, id, *juror, 0, says_of(n)), Ok(()));
+        }
+        for (n, juror) in jury.iter().enumerate() {
+            assert_eq!(open(&mut net, id, *juror, 0, says_of(n)), Ok(()));
+        }
+        assert_eq!(open(&mut net, id, provider(2), 0, says("truth")), Ok(()));
+        assert_eq!(outcome(&mut net, id), expected, "{wrong} of 4 say that it is wrong");
+    }
+}
