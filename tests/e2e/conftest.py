@@ -82,7 +82,7 @@ def send(network, wallet, call, **fields):
 def enact(network, wallet, calls):
     """Has governance make calls: proposed, voted for, queued and executed. (G-1)"""
     send(network, wallet, "proposal_create", title="A change", description="It is useful.", calls=calls)
-    number = max(proposal["proposal"]["id"] for proposal in get(network, "/v1/proposals"))
+    number = max(int(proposal["id"]) for proposal in get(network, "/v1/proposals"))
     path = f"/v1/proposals/{number}"
     state = lambda: get(network, path)["state"]
     until("the vote begins", 20, lambda: state() == "active")
