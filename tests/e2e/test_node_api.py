@@ -58,7 +58,7 @@ def test_the_economy_can_be_read(network):
 def test_every_call_can_be_sent_from_the_command_line(network):
     """Calls as JSON; what has a command of its own is in the list."""
     calls = {row["call"]: row["by"] for row in network.json("call", "list")}
-    assert calls["swap"] == "althing pool swap" and len(calls) == 50
+    assert calls["swap"] == "althing pool swap" and len(calls) == 52
     address = get(network, "/v1/providers")[0]["account"]
     before = int(get(network, f"/v1/accounts/{address}")["free"])
     sent = network.althing("call", "send", json.dumps({"call": "transfer", "to": address, "amount": "7"}))

@@ -155,10 +155,10 @@ fn hostile_packages_are_refused_with_a_reason() {
         move |bytes: &mut Vec<u8>| *bytes = String::from_utf8(bytes.clone()).unwrap().replace(from, to).into_bytes()
     };
     for (name, from, to, reason) in [
-        ("config.json", "\"hidden_size\": 128", "\"hidden_size\": 0", "hidden_size = 0"),
+        ("config.json", "\"hidden_size\": 128", "\"hidden_size\": 0", "hidden_size: 0 is not"),
         ("config.json", "\"num_key_value_heads\": 2", "\"num_key_value_heads\": 3", "cannot share"),
-        ("config.json", "\"hidden_size\": 128", "\"hidden_size\": 64", "config.json asks for"),
-        ("config.json", "\"model_type\": \"llama\"", "\"model_type\": \"other\"", "only \"llama\""),
+        ("config.json", "\"hidden_size\": 128", "\"hidden_size\": 64", "the config asks for"),
+        ("config.json", "\"model_type\": \"llama\"", "\"model_type\": \"other\"", "\"other\" does not run here"),
         ("config.json", "\"eos_token_id\": 0", "\"eos_token_id\": 5000", "eos_token_id"),
         ("config.json", "\"vocab_size\": 1024", "\"vocab_size\": 512", "vocabulary"),
         ("model.toml", "exact-llama/1", "exact-llama/99", "unknown to this version"),
