@@ -99,3 +99,18 @@ pub(crate) fn issue(exec: &mut Exec<'_>, to: Place, amount: Amount) -> Done {
     TOTALS.set(&mut exec.state, &(), &totals);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// E-3: what is issued and what is held are compared, in both directions.
+    #[test]
+    fn a_unit_too_many_or_too_few_is_noticed() {
+        let one = Amount(1);
+        assert!(conserved(&Supply { issued: one, drip: one, ..Supply::default() }));
+        assert!(!conserved(&Supply { issued: one, ..Supply::default() }));
+        assert!(!conserved(&Supply { drip: one, ..Supply::default() }));
+        assert!(!conserved(&Supply { free: Amount::MAX, drip: one, ..Supply::default() }), "no overflow hides one");
+    }
+}

@@ -344,3 +344,56 @@ fn cases_are_listed_while_they_are_open_and_leave_with_their_orders() {
     net.wait(60_000);
     assert!(query::case(&net.state, &first).is_none() && query::case(&net.state, &second).is_none());
 }
+
+/// T-8: where an answer is disputed, a refuted solver's solution behind it is voided; its own disputed
+/// answer is left to that dispute.
+#[test]
+fn a_refuted_solvers_solutions_in_other_disputes() {
+    let mut net = Net::new(6);
+    let (lie, behind, own) = (net.open_order(), net.open_order(), net.open_order());
+    for n in [2, 1] {
+        let commit = net.commit_call(behind, provider(n), "c");
+        net.ok(vec![(provider(n), commit)]);
+    }
+    for n in [2, 1] {
+        let reveal = net.reveal_call(behind, provider(n), "c");
+        net.ok(vec![(provider(n), reveal)]);
+    }
+    net.solve(own, provider(1), "o");
+    net.solve(lie, provider(1), "lie");
+    assert_eq!(contest(&mut net, lie, 3), Ok(()));
+    assert_eq!(vote(&mut net, lie, 4, true), Ok(()));
+    net.wait(2_000);
+    assert_eq!(contest(&mut net, behind, 5), Ok(()));
+    assert_eq!(contest(&mut net, own, 6), Ok(()));
+    assert_eq!(net.get(&behind).solutions.len(), 2);
+    net.wait(6_000);
+    assert_eq!(net.get(&lie).state, OrderState::Refunded { reason: RefundReason::Refuted });
+    let (behind, own) = (net.get(&behind), net.get(&own));
+    assert!(matches!(behind.state, OrderState::Contested { .. }) && matches!(own.state, OrderState::Contested { .. }));
+    assert_eq!(behind.solutions.iter().map(|s| s.provider).collect::<Vec<_>>(), [provider(2)]);
+    assert_eq!(own.solutions.iter().map(|s| s.provider).collect::<Vec<_>>(), [provider(1)]);
+}
+
+/// T-8, L-2: however many solutions a refuted solver has, all are voided, a few in each block.
+#[test]
+fn many_solutions_of_a_refuted_solver_are_voided_page_by_page() {
+    let mut net = Net::with(4, "1000", althing_types::Params { due_items_max: 2, ..params() });
+    let lie = net.open_order();
+    net.solve(lie, provider(1), "lie");
+    assert_eq!(contest(&mut net, lie, 3), Ok(()));
+    assert_eq!(vote(&mut net, lie, 4, true), Ok(()));
+    let others: Vec<_> = (0..7)
+        .map(|_| {
+            let id = net.open_order();
+            net.solve(id, provider(1), "b");
+            id
+        })
+        .collect();
+    for _ in 0..60 {
+        net.wait(100);
+    }
+    let voided = OrderState::Refunded { reason: RefundReason::Voided };
+    assert!(others.iter().all(|id| net.get(id).state == voided));
+    assert_eq!(query::provider(&net.state, &provider(1)).unwrap().outstanding, 0);
+}
