@@ -3,6 +3,7 @@
 use crate::{
     cli::DevArgs,
     home::{CoordinatorHome, Home, Plan},
+    local::threads_of_machine,
     output::{self, spinner},
     roles::{self, Engines, RunningGateway, RunningNode, RunningProvider, bind},
     shipped,
@@ -241,7 +242,7 @@ struct OwnModel {
 fn own_model(path: &Path, progress: &indicatif::ProgressBar) -> Result<OwnModel> {
     progress.set_message(format!("loading {}", path.display()));
     let package = Package::from_path(path).with_context(|| format!("the model in {}", path.display()))?;
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = threads_of_machine();
     let engine =
         althing_runtime::load(&package, threads).with_context(|| format!("the model in {}", path.display()))?;
     let name = package.manifest.name.clone();

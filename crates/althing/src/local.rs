@@ -115,8 +115,7 @@ pub fn run(args: RunArgs, json: bool) -> Result<()> {
         && args.top_p.is_none_or(|p| p > 0.0 && p <= 1.0)
         && args.min_p.is_none_or(|p| (0.0..=1.0).contains(&p));
     anyhow::ensure!(sampling_fits, "--temperature is at least 0, --top-p above 0 and up to 1, --min-p from 0 to 1");
-    let threads = args.threads.map_or_else(threads_of_machine, usize::from);
-    let plan = Plan::at(args.level, threads);
+    let plan = Plan::at(args.level, args.threads.map_or_else(threads_of_machine, usize::from));
     let spinner = output::spinner(format!("loading {}", args.path.display()));
     let started = Instant::now();
     let model = LocalModel::open(&args.path);
@@ -149,7 +148,7 @@ pub fn run(args: RunArgs, json: bool) -> Result<()> {
 fn report(answer: &LocalRun, model: &LocalModel, load: Duration, plan: &Plan, json: bool) -> Result<()> {
     let prefill = per_second(answer.prompt_tokens, answer.prefill);
     let decode = per_second(answer.decode_tokens, answer.decode);
-    let digest = hex(&answer.logits_digest);
+    let digest = hex::encode(answer.logits_digest);
     let (level, threads) = (plan.level.to_string(), plan.pool.threads());
     let memory = memory_peak_bytes();
     if json {
@@ -191,12 +190,8 @@ fn per_second(tokens: usize, took: Duration) -> Option<f64> {
     (tokens > 0 && rate.is_finite()).then_some(rate)
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Threads of this machine, 1 if it does not tell.
-fn threads_of_machine() -> usize {
+pub fn threads_of_machine() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 

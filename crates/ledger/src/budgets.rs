@@ -45,16 +45,16 @@ fn root_of(state: &dyn StateRead, parent: &OrderId) -> Option<OrderId> {
 
 /// The open budget that pays for an order of `client`, if one does. One whose time is over pays nothing,
 /// even while the queue that closes it lags.
-fn budget_for(exec: &Exec<'_>, client: &Address, parent: Option<&OrderId>) -> Option<Budget> {
-    let root = root_of(&exec.state, parent?)?;
-    budget(&exec.state, client, &root).filter(|budget| exec.now() < budget.until_ms)
+fn budget_for(exec: &Exec<'_>, client: &Address, root: &OrderId) -> Option<Budget> {
+    budget(&exec.state, client, root).filter(|budget| exec.now() < budget.until_ms)
 }
 
 /// What submitting an order takes out of the client's own balance: its fee and the budget that it sets
 /// aside, or nothing if a budget pays.
 pub(crate) fn taken_from_balance(exec: &Exec<'_>, client: &Address, submit: &OrderSubmit) -> Amount {
     let aside = submit.budget.map_or(Amount::ZERO, |budget| budget.amount);
-    match budget_for(exec, client, submit.parent.as_ref()) {
+    let root = submit.parent.and_then(|parent| root_of(&exec.state, &parent));
+    match root.and_then(|root| budget_for(exec, client, &root)) {
         Some(_) => Amount::ZERO,
         None => submit.fee.checked_add(aside).unwrap_or(Amount::MAX),
     }
@@ -64,7 +64,7 @@ pub(crate) fn taken_from_balance(exec: &Exec<'_>, client: &Address, submit: &Ord
 
 /// Escrows the fee of a new order, out of the budget of its root if there is one; returns whether. (T-15)
 pub(crate) fn escrow_fee(exec: &mut Exec<'_>, order: &Order) -> Done<bool> {
-    let Some(mut budget) = budget_for(exec, &order.client, order.parent.as_ref()) else {
+    let Some(mut budget) = budget_for(exec, &order.client, &order.root) else {
         accounts::debit(exec, &order.client, order.fee, Place::Escrowed)?;
         return Ok(false);
     };

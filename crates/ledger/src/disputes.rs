@@ -257,12 +257,7 @@ fn call_jury(exec: &mut Exec<'_>, case: &mut Case, round: u8) {
 
 /// Hook before the calls of a block: draws the juries that its beacon may draw. (T-7)
 pub(crate) fn draw_juries(exec: &mut Exec<'_>) {
-    let limit = usize::try_from(exec.params.due_items_max).unwrap_or(usize::MAX);
-    for ((from_view, id), ()) in UNDRAWN.first(&exec.state, limit) {
-        if from_view > exec.block.beacon_view {
-            break;
-        }
-        UNDRAWN.remove(&mut exec.state, &(from_view, id));
+    for id in due::take_drawable(exec, &UNDRAWN) {
         let Ok(mut case) = open_case(exec, &id) else { continue };
         let Some(order) = orders::order(&exec.state, &id) else { continue };
         let seats = draw(exec, &case, &order);

@@ -35,6 +35,18 @@ pub(crate) const PROPOSAL_END: Map<(u64, u64), ()> = Map::new(0x48);
 /// Proposals that leave the state. (G-1)
 pub(crate) const PROPOSAL_PRUNE: Map<(u64, u64), ()> = Map::new(0x49);
 
+/// Lets a later beacon, which nobody can know yet, draw something for an order. (T-2, T-7, T-21)
+pub(crate) fn await_beacon(exec: &mut Exec<'_>, queue: &Map<(u64, OrderId), ()>, id: OrderId) {
+    let from_view = exec.block.view + exec.params.seed_delay_views;
+    queue.set(&mut exec.state, &(from_view, id), &());
+}
+
+/// Takes the orders for which the block's beacon may draw, so many at most. (T-2, T-7, T-21)
+pub(crate) fn take_drawable(exec: &mut Exec<'_>, queue: &Map<(u64, OrderId), ()>) -> Vec<OrderId> {
+    let limit = usize::try_from(exec.params.due_items_max).unwrap_or(usize::MAX);
+    take(exec, queue, exec.block.beacon_view, limit)
+}
+
 /// Takes the items of one queue that are due at `now_ms`, at most `limit`.
 fn take<K: crate::state::KeyPart + Clone>(
     exec: &mut Exec<'_>,

@@ -81,18 +81,12 @@ pub(crate) fn at_submission(exec: &Exec<'_>, model: &Model, order: &Order) -> Av
 
 /// Lets a later beacon draw the sample, which nobody can know when the order is made.
 pub(crate) fn await_sample(exec: &mut Exec<'_>, id: OrderId) {
-    let from_view = exec.block.view + exec.params.seed_delay_views;
-    UNDRAWN.set(&mut exec.state, &(from_view, id), &());
+    due::await_beacon(exec, &UNDRAWN, id);
 }
 
 /// Hook before the calls of a block: draws the samples that its beacon may draw. (T-21)
 pub(crate) fn draw_samples(exec: &mut Exec<'_>) {
-    let limit = usize::try_from(exec.params.due_items_max).unwrap_or(usize::MAX);
-    for ((from_view, id), ()) in UNDRAWN.first(&exec.state, limit) {
-        if from_view > exec.block.beacon_view {
-            break;
-        }
-        UNDRAWN.remove(&mut exec.state, &(from_view, id));
+    for id in due::take_drawable(exec, &UNDRAWN) {
         let Some(mut order) = orders::order(&exec.state, &id) else { continue };
         if order.availability != Availability::Undrawn {
             continue;
@@ -130,19 +124,21 @@ fn quorum(exec: &Exec<'_>, drawn: usize) -> usize {
 /// [`althing_types::Call::InputConfirm`]. (T-21)
 pub(crate) fn confirm(exec: &mut Exec<'_>, sender: Address, id: OrderId) -> Done {
     let mut order = orders::order(&exec.state, &id).ok_or(LedgerError::UnknownOrder(id))?;
-    if !order.availability.waits_for(&sender) {
-        return Err(LedgerError::NotDrawn);
-    }
+    let waits = order.availability.waits_for(&sender);
     let Availability::Sampled { drawn, confirmed, .. } = &mut order.availability else {
         return Err(LedgerError::NotDrawn);
     };
+    if !waits {
+        return Err(LedgerError::NotDrawn);
+    }
     confirmed.push(sender);
     let shown = confirmed.len() >= quorum(exec, drawn.len());
     TO_FETCH.remove(&mut exec.state, &(sender, id));
-    orders::store(exec, &order);
     exec.emit(Event::InputConfirmed { order: id, coordinator: sender });
     if shown {
         end(exec, order, true);
+    } else {
+        orders::store(exec, &order);
     }
     Ok(())
 }

@@ -212,18 +212,12 @@ pub(crate) fn submit(exec: &mut Exec<'_>, client: Address, submit: OrderSubmit) 
 
 /// Lets a later beacon draw an order's seed. (T-2)
 pub(crate) fn await_seed(exec: &mut Exec<'_>, id: OrderId) {
-    let from_view = exec.block.view + exec.params.seed_delay_views;
-    UNSEEDED.set(&mut exec.state, &(from_view, id), &());
+    due::await_beacon(exec, &UNSEEDED, id);
 }
 
 /// Hook before the calls of a block: draws the seeds that its beacon may draw. (T-2)
 pub(crate) fn draw_seeds(exec: &mut Exec<'_>) {
-    let limit = usize::try_from(exec.params.due_items_max).unwrap_or(usize::MAX);
-    for ((from_view, id), ()) in UNSEEDED.first(&exec.state, limit) {
-        if from_view > exec.block.beacon_view {
-            break;
-        }
-        UNSEEDED.remove(&mut exec.state, &(from_view, id));
+    for id in due::take_drawable(exec, &UNSEEDED) {
         let Some(mut order) = order(&exec.state, &id) else { continue };
         let seed = seed_of(&id, &exec.block.beacon);
         order.seed = Some(seed);

@@ -141,14 +141,7 @@ fn reward_set(net: &Net, rate: u32, unit_bytes: u64) -> Call {
 /// Solves an order and waits for its claim; what was minted for it.
 fn minted_by(net: &mut Net, submit: althing_types::call::OrderSubmit) -> Option<Amount> {
     let id = net.order(submit);
-    net.solve(id, provider(1), "a");
-    net.events.clear();
-    net.wait(8_000);
-    assert_eq!(net.get(&id).state, OrderState::Claimed);
-    net.events.iter().find_map(|event| match event {
-        Event::Minted { amount, .. } => Some(*amount),
-        _ => None,
-    })
+    net.minted(id)
 }
 
 fn paid(net: &Net, kind: PaymentKind) -> Amount {

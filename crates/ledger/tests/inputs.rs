@@ -64,19 +64,6 @@ fn confirm(order: OrderId) -> Call {
     Call::InputConfirm { order }
 }
 
-/// Waits for the seed, has it solved and claimed; what was minted for it.
-fn minted(net: &mut Net, id: OrderId) -> Option<Amount> {
-    net.until(|net| net.get(&id).seed);
-    net.solve(id, provider(1), "a");
-    net.events.clear();
-    net.wait(8_000);
-    assert_eq!(net.get(&id).state, OrderState::Claimed);
-    net.events.iter().find_map(|event| match event {
-        Event::Minted { amount, .. } => Some(*amount),
-        _ => None,
-    })
-}
-
 /// T-21: more than half of the coordinators drawn have to fetch the input; only then can a beacon give
 /// the seed, and the order earns.
 #[test]
@@ -108,7 +95,7 @@ fn enough_coordinators_fetch_an_input_before_its_seed_exists() {
     assert_eq!((order.availability, order.seed), (Availability::Shown, None), "the seed comes from a later beacon");
     assert!(drawn.iter().all(|who| waits(&net, *who).is_empty()), "the fourth has nothing to do any more");
     assert_eq!(net.call(drawn[3], confirm(id)), Err(E::NotDrawn), "the time is over");
-    assert_eq!(minted(&mut net, id), Some(Amount::tokens(100)));
+    assert_eq!(net.minted(id), Some(Amount::tokens(100)));
     let checked = net.events.iter().any(|event| matches!(event, Event::InputChecked { .. }));
     assert!(!checked, "nothing is checked again");
 }
@@ -127,7 +114,7 @@ fn an_order_whose_input_is_not_shown_in_time_earns_its_fee_alone() {
     net.wait(100);
     assert_eq!(net.get(&id).availability, Availability::NotShown);
     assert!(net.events.contains(&Event::InputChecked { order: id, shown: false }));
-    assert_eq!(minted(&mut net, id), None);
+    assert_eq!(net.minted(id), None);
     assert_eq!(net.free(CLIENT), alth("996"), "the fee was paid");
 }
 
@@ -165,7 +152,7 @@ fn nobody_is_asked_where_no_reward_depends_on_it() {
     let submit = elsewhere(&net);
     let id = place(&mut net, submit);
     assert_eq!(net.get(&id).availability, Availability::Unchecked, "no reward for this model");
-    assert_eq!(minted(&mut net, id), None);
+    assert_eq!(net.minted(id), None);
 }
 
 /// T-21: without a fee there is no reward, and so nobody is asked.

@@ -86,13 +86,7 @@ impl ChatEngine {
         Ok(GenerateRequest {
             prompt,
             max_tokens: input.max_tokens.map_or(self.manifest.limits.max_tokens_default, |max| max as usize),
-            sampling: Sampling {
-                temperature,
-                top_p,
-                top_k: defaults.top_k,
-                repetition_penalty: defaults.repetition_penalty,
-                ..Sampling::default()
-            },
+            sampling: Sampling { temperature, top_p, ..defaults.into() },
             seed,
             stop: input.stop,
         })

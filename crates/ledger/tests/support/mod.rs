@@ -5,7 +5,7 @@
 use althing_ledger::{BlockContext, BlockOutput, apply, execute_block, genesis_state, invariants, query};
 use althing_types::{
     Address, Amount, Auth, BallotAnswer, Call, Case, Cid, Event, Genesis, Hash, Input, Lane, LedgerError, ModelId,
-    Order, OrderId, Params, SessionPublicKey, SignedTx, TxReceipt, Verification,
+    Order, OrderId, OrderState, Params, SessionPublicKey, SignedTx, TxReceipt, Verification,
     call::OrderSubmit,
     commitment::{ballot_hash, commitment_hash},
     genesis::{GenesisAccount, GenesisModel},
@@ -278,6 +278,19 @@ impl Net {
         let reveal = self.reveal_call(id, who, answer);
         self.ok(vec![(who, commit)]);
         self.ok(vec![(who, reveal)]);
+    }
+
+    /// Waits for an order's seed, has it solved and claimed; what was minted for it.
+    pub fn minted(&mut self, id: OrderId) -> Option<Amount> {
+        self.until(|net| net.get(&id).seed);
+        self.solve(id, provider(1), "a");
+        self.events.clear();
+        self.wait(8_000);
+        assert_eq!(self.get(&id).state, OrderState::Claimed);
+        self.events.iter().find_map(|event| match event {
+            Event::Minted { amount, .. } => Some(*amount),
+            _ => None,
+        })
     }
 
     /// The ballot of a committed vote, with a salt that its voter and round give.
