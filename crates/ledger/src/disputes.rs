@@ -250,9 +250,8 @@ fn add_vote(
 
 /// Has a jury drawn by a beacon that nobody knows yet. (T-7)
 fn call_jury(exec: &mut Exec<'_>, case: &mut Case, round: u8) {
-    let from_view = exec.block.view + exec.params.seed_delay_views;
+    let from_view = due::await_beacon(exec, &UNDRAWN, case.order);
     case.jury = Some(Jury { round, from_view, seats: None });
-    UNDRAWN.set(&mut exec.state, &(from_view, case.order), &());
 }
 
 /// Hook before the calls of a block: draws the juries that its beacon may draw. (T-7)

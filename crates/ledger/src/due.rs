@@ -35,10 +35,12 @@ pub(crate) const PROPOSAL_END: Map<(u64, u64), ()> = Map::new(0x48);
 /// Proposals that leave the state. (G-1)
 pub(crate) const PROPOSAL_PRUNE: Map<(u64, u64), ()> = Map::new(0x49);
 
-/// Lets a later beacon, which nobody can know yet, draw something for an order. (T-2, T-7, T-21)
-pub(crate) fn await_beacon(exec: &mut Exec<'_>, queue: &Map<(u64, OrderId), ()>, id: OrderId) {
+/// Lets a later beacon, which nobody can know yet, draw something for an order; returns the
+/// first view whose beacon may. (T-2, T-7, T-21)
+pub(crate) fn await_beacon(exec: &mut Exec<'_>, queue: &Map<(u64, OrderId), ()>, id: OrderId) -> u64 {
     let from_view = exec.block.view + exec.params.seed_delay_views;
     queue.set(&mut exec.state, &(from_view, id), &());
+    from_view
 }
 
 /// Takes the orders for which the block's beacon may draw, so many at most. (T-2, T-7, T-21)
