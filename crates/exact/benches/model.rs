@@ -3,7 +3,9 @@
 //!
 //! `cargo bench -p althing-exact --bench model [-- THREADS]`
 
-use althing_exact::{Config, Format, Llama, LoadError, Plan, Scratch, Tensor, TensorSource};
+use althing_exact::{
+    Decoder, DecoderConfig, Format, LlamaConfig, LoadError, Plan, Scratch, Tensor, TensorSource, config::SpecialTokens,
+};
 use std::time::Instant;
 
 const LAYERS: usize = 4;
@@ -35,7 +37,7 @@ fn main() {
     println!("{plan:?}; {LAYERS} layers");
     println!("{:6} {:>16} {:>8} {:>18} {:>10}", "format", "decode tokens/s", "GB/s", "prefill tokens/s", "load GB/s");
     for format in [Format::F16, Format::Q8_0, Format::Q4_0, Format::Q4K] {
-        let config = Config {
+        let config = LlamaConfig {
             vocab_size: 32000,
             hidden_size: 2048,
             intermediate_size: 5632,
@@ -50,14 +52,12 @@ fn main() {
             rope_interleaved: false,
             qkv_bias: false,
             qk_norm: false,
-            bos: None,
-            add_bos: false,
             tied: true,
-            eos: vec![0],
+            special: SpecialTokens { bos: None, add_bos: false, eos: vec![0] },
         };
         let data = vec![0x11; 32000 * 2048 * 4];
         let start = Instant::now();
-        let model = Llama::load(config, &Uniform(format, data)).expect("all tensors fit");
+        let model = Decoder::load(&DecoderConfig::Llama(config), &Uniform(format, data)).expect("all tensors fit");
         let load = start.elapsed().as_secs_f64();
         let (mut cache, mut scratch) = (model.cache(), Scratch::default());
         let prompt: Vec<u32> = (0..256).collect();

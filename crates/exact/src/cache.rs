@@ -25,6 +25,11 @@ impl Shape {
     pub fn value_stride(self) -> usize {
         self.head_dim.next_multiple_of(PANEL)
     }
+
+    /// Memory that a layer's pages for so many tokens take.
+    pub fn cache_bytes(self, tokens: usize) -> usize {
+        tokens.div_ceil(PAGE) * PAGE * self.kv_heads * (self.head_dim + self.value_stride()) * size_of::<f32>()
+    }
 }
 
 /// 64 tokens of one layer.

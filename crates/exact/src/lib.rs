@@ -13,20 +13,22 @@
 //! - [`tensors`], [`gguf`]: where weights come from
 //! - [`config`]: the numbers of a model, from either kind of file
 //! - [`tokenizer`], [`template`]: from text to tokens, from strangers' text, and from conversations
-//! - [`llama`], [`forward`]: the Llama architecture, its weights and its computation
+//! - [`decoder`], [`encoder`], with the parts in `layers`: the families' weights and computation
 //! - [`sampler`]: from logits to a token
-//! - [`model`], [`generate`]: models as files, and from a prompt to text
+//! - [`model`]: models as files
+//! - [`generate`], [`trace`]: from a prompt to text, and a digest of how it came about
 
 pub mod activation;
 mod attention;
 pub mod cache;
 pub mod config;
-pub mod forward;
+pub mod decoder;
+pub mod encoder;
 pub mod generate;
 pub mod gguf;
 mod isa;
+mod layers;
 pub mod level;
-pub mod llama;
 pub mod math;
 pub mod matmul;
 pub mod model;
@@ -37,18 +39,19 @@ pub mod sampler;
 pub mod template;
 pub mod tensors;
 pub mod tokenizer;
+pub mod trace;
 mod vector;
 
 pub use activation::Activations;
 pub use cache::KvCache;
-pub use config::Config;
-pub use forward::{Scratch, Sequence};
-pub use generate::{FinishReason, GenerateError, GenerateRequest, Generation, PromptPart, Watch};
+pub use config::{BertConfig, DecoderConfig, LlamaConfig};
+pub use decoder::{Decoder, Scratch, Sequence};
+pub use encoder::{Encoder, EncoderScratch};
+pub use generate::{Answering, FinishReason, GenerateError, GenerateRequest, Generation, PromptPart, Watch};
 pub use gguf::{Gguf, GgufError, GgufTensors};
 pub use level::Level;
-pub use llama::Llama;
 pub use matmul::{Format, Matrix, MatrixError};
-pub use model::{ModelFiles, OpenError, TextModel};
+pub use model::{EmbeddingModel, ModelFiles, OpenError, TextModel};
 pub use plan::Plan;
 pub use pool::Pool;
 pub use rope::{RopeConfig, RopePairs};
@@ -56,6 +59,7 @@ pub use sampler::{Sampler, Sampling};
 pub use template::ChatTemplate;
 pub use tensors::{LoadError, Safetensors, Tensor, TensorSource};
 pub use tokenizer::TextTokenizer;
+pub use trace::{Trace, TraceKey};
 
 // Panels are read in the order in which files store their numbers.
 const _: () = assert!(cfg!(target_endian = "little"), "little-endian machines only");

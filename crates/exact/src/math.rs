@@ -54,6 +54,72 @@ pub fn silu(x: f32) -> f32 {
     x / (1.0 + exp(-x))
 }
 
+/// Beyond this, [`half_erf`] is ±½.
+pub(crate) const HALF_ERF_MAX: f32 = f32::from_bits(0x40b3_3333);
+/// Numerator and denominator of `½·erf(x/√2) / x` in x², highest power first.
+pub(crate) const HALF_ERF: [[f32; 6]; 2] = [
+    [
+        f32::from_bits(0x32bf_892c),
+        f32::from_bits(0x36d3_0c79),
+        f32::from_bits(0x3931_2166),
+        f32::from_bits(0x3b99_4439),
+        f32::from_bits(0x3d0a_f8b6),
+        f32::from_bits(0x3ecc_4229),
+    ],
+    [
+        f32::from_bits(0x359e_54ea),
+        f32::from_bits(0x3899_cf97),
+        f32::from_bits(0x3af7_21bf),
+        f32::from_bits(0x3cea_ecab),
+        f32::from_bits(0x3e80_e07d),
+        f32::from_bits(0x3f80_0000),
+    ],
+];
+/// 2·√(2/π)
+pub(crate) const GELU_TANH: f32 = f32::from_bits(0x3fcc_422a);
+/// 0.044715
+pub(crate) const GELU_TANH_CUBE: f32 = f32::from_bits(0x3d37_2713);
+
+/// The larger of two, as a vector instruction takes it: `b` if either is NaN.
+#[inline(always)]
+pub(crate) fn max(a: f32, b: f32) -> f32 {
+    if a > b { a } else { b }
+}
+
+/// The smaller of two: `b` if either is NaN.
+#[inline(always)]
+pub(crate) fn min(a: f32, b: f32) -> f32 {
+    if a < b { a } else { b }
+}
+
+/// `½·erf(x/√2)` with an error below 2·10⁻⁷: how much likelier than ½ a normal variable is below x.
+#[inline(always)]
+pub fn half_erf(x: f32) -> f32 {
+    let x = max(-HALF_ERF_MAX, min(HALF_ERF_MAX, x));
+    let square = x * x;
+    let [numerator, denominator] = HALF_ERF.map(|coefficients| {
+        let mut sum = coefficients[0];
+        for coefficient in &coefficients[1..] {
+            sum = sum * square + coefficient;
+        }
+        sum
+    });
+    max(-0.5, min(0.5, (x * numerator) / denominator))
+}
+
+/// `x·Φ(x)`, by the error function.
+#[inline(always)]
+pub fn gelu(x: f32) -> f32 {
+    x * (0.5 + half_erf(x))
+}
+
+/// Its approximation `½·x·(1 + tanh(√(2/π)·(x + 0.044715·x³)))`, written with exp.
+#[inline(always)]
+pub fn gelu_tanh(x: f32) -> f32 {
+    let u = (x * GELU_TANH) * (1.0 + (x * x) * GELU_TANH_CUBE);
+    x / (1.0 + crate::vector::exp(-u))
+}
+
 /// Softmax in place: subtracts the maximum, exponentiates, sums from the first to the last element,
 /// divides each by the sum.
 pub fn softmax(values: &mut [f32]) {
@@ -83,6 +149,26 @@ pub fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
     let scale = 1.0 / (sum / x.len() as f32 + epsilon).sqrt();
     for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
         *out = (x * scale) * weight;
+    }
+}
+
+/// Layer norm: with the mean `μ = Σ x / n`, `out[i] = ((x[i] − μ) · (1 / √(Σ (x − μ)² / n + ε))) ·
+/// weight[i] + bias[i]`, both sums in order.
+pub fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], epsilon: f32, out: &mut [f32]) {
+    #[allow(clippy::cast_precision_loss)] // dimensions are far below 2^24
+    let n = x.len() as f32;
+    let mut sum = 0.0f32;
+    for value in x {
+        sum += value;
+    }
+    let mean = sum / n;
+    let mut sum = 0.0f32;
+    for value in x {
+        sum += (value - mean) * (value - mean);
+    }
+    let scale = 1.0 / (sum / n + epsilon).sqrt();
+    for (((out, x), weight), bias) in out.iter_mut().zip(x).zip(weight).zip(bias) {
+        *out = ((x - mean) * scale) * weight + bias;
     }
 }
 
@@ -134,6 +220,33 @@ mod tests {
             worst = worst.max((got - want).abs() / ulp);
         }
         assert!(worst < 2.0, "{worst} units");
+    }
+
+    #[test]
+    fn gelu_is_close_to_the_error_function_and_to_its_approximation() {
+        for i in -100_000..=100_000i32 {
+            let x = i as f32 * 1e-4;
+            let wide = f64::from(x);
+            let phi = 0.5 * libm::erfc(-wide / std::f64::consts::SQRT_2);
+            assert!((f64::from(half_erf(x)) - (phi - 0.5)).abs() < 2e-7, "half_erf({x})");
+            assert!((f64::from(gelu(x)) - wide * phi).abs() < 1.3e-6, "gelu({x})");
+            let u = (2.0 / std::f64::consts::PI).sqrt() * (wide + 0.044_715 * wide.powi(3));
+            let tanh = 0.5 * wide * (1.0 + libm::tanh(u));
+            assert!((f64::from(gelu_tanh(x)) - tanh).abs() < 1.3e-6, "gelu_tanh({x})");
+        }
+        for (x, expected) in [(f32::INFINITY, f32::INFINITY), (1e4, 1e4), (-20.0, 0.0), (-1e30, 0.0), (0.0, 0.0)] {
+            assert_eq!((gelu(x), gelu_tanh(x).abs()), (expected, expected), "{x}");
+        }
+        assert!(gelu(f32::NAN).is_nan() && gelu_tanh(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn layer_norm_has_mean_zero_and_variance_one() {
+        let mut out = [0.0; 4];
+        layer_norm(&[1.0, 2.0, 3.0, 6.0], &[1.0, 1.0, 1.0, 2.0], &[0.0, 0.0, 0.0, 10.0], 0.0, &mut out);
+        let deviation = 3.5f32.sqrt();
+        let expected = [-2.0 / deviation, -1.0 / deviation, 0.0, 6.0 / deviation + 10.0];
+        assert!(out.iter().zip(expected).all(|(x, y)| (x - y).abs() < 1e-6), "{out:?}");
     }
 
     #[test]

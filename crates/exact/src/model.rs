@@ -1,13 +1,15 @@
-//! Text models as people have them: a GGUF file, or a directory of Hugging Face's files.
+//! Models as people have them: a GGUF file, or a directory of Hugging Face's files.
 
 use crate::{
-    config::Config,
+    config::{BertConfig, DecoderConfig, SpecialTokens},
+    decoder::Decoder,
+    encoder::{Encoder, EncoderScratch, WatchLayers},
     generate::PromptPart,
     gguf::{Gguf, GgufTensors},
-    llama::Llama,
+    plan::Plan,
     template::{ChatTemplate, TokenizerConfig},
     tensors::{LoadError, Safetensors, Tensor, TensorSource},
-    tokenizer::TextTokenizer,
+    tokenizer::{TextTokenizer, TokenizeError},
 };
 use memmap2::{Mmap, UncheckedAdvice};
 use std::{
@@ -42,11 +44,18 @@ pub struct ModelFiles<'a> {
     pub generation_config: Option<&'a [u8]>,
     /// `chat_template.jinja`
     pub chat_template: Option<&'a [u8]>,
+    /// `1_Pooling/config.json` of an embedding model.
+    pub pooling: Option<&'a [u8]>,
+    /// `modules.json` of an embedding model.
+    pub modules: Option<&'a [u8]>,
+    /// `sentence_bert_config.json` of an embedding model.
+    pub sentence: Option<&'a [u8]>,
 }
 
 /// A language model with its tokenizer, and how it has conversations written.
 pub struct TextModel {
-    llama: Llama,
+    decoder: Decoder,
+    special: SpecialTokens,
     tokenizer: TextTokenizer,
     template: Option<ChatTemplate>,
 }
@@ -77,61 +86,38 @@ impl TextModel {
     /// # Errors
     /// Which file is missing or wrong, and what about it.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
-        let load = |source| OpenError::Load { path: path.to_owned(), source };
-        if path.is_file() {
-            let map = map(path)?;
-            let gguf = Gguf::read(&map).map_err(|error| load(error.into()))?;
-            let tensors = GgufTensors::new(&gguf).map_err(load)?;
-            return Self::from_gguf_tensors(&gguf, &Mapped { source: tensors, maps: vec![&map] }).map_err(load);
-        }
-        let optional = |name: &str| {
-            let path = path.join(name);
-            path.is_file().then(|| map(&path)).transpose()
-        };
-        let (Some(config), Some(tokenizer)) = (optional("config.json")?, optional("tokenizer.json")?) else {
-            return Err(OpenError::NotAModel(path.to_owned()));
-        };
-        let tokenizer_config = optional("tokenizer_config.json")?;
-        let generation_config = optional("generation_config.json")?;
-        let chat_template = optional("chat_template.jinja")?;
-        let maps = safetensors_of(path)?.iter().map(|path| map(path)).collect::<Result<Vec<_>, _>>()?;
-        if maps.is_empty() {
-            return Err(OpenError::NotAModel(path.to_owned()));
-        }
-        let files = ModelFiles {
-            config: &config,
-            tokenizer: &tokenizer,
-            weights: maps.iter().map(|map| &map[..]).collect(),
-            tokenizer_config: tokenizer_config.as_deref(),
-            generation_config: generation_config.as_deref(),
-            chat_template: chat_template.as_deref(),
-        };
-        let source = Safetensors::new(&files.weights).map_err(load)?;
-        Self::from_parts(&files, &Mapped { source, maps: maps.iter().collect() }).map_err(load)
+        Opened::at(path)?.load(path, Self::from_gguf_tensors, Self::from_parts)
     }
 
     fn from_parts(files: &ModelFiles<'_>, source: &dyn TensorSource) -> Result<Self, LoadError> {
-        let mut config = Config::parse(files.config)?;
+        let config = DecoderConfig::parse(files.config)?;
+        let (vocab_size, mut special) = (config.vocab_size(), config.special().clone());
         if let Some(generation) = files.generation_config {
-            config.add_generation_config(generation)?;
+            special.add_generation_config(generation, vocab_size)?;
         }
-        let tokenizer = TextTokenizer::from_json(files.tokenizer, config.vocab_size)?;
+        let tokenizer = TextTokenizer::from_json(files.tokenizer, vocab_size)?;
         let tokenizer_config = files.tokenizer_config.map(TokenizerConfig::parse).transpose()?.unwrap_or_default();
-        config.set_add_bos(&tokenizer_config, &tokenizer);
+        special.set_add_bos(&tokenizer_config, &tokenizer);
         let template = ChatTemplate::from_hf(&tokenizer_config, files.chat_template, &tokenizer)?;
-        Ok(Self { llama: Llama::load(config, source)?, tokenizer, template })
+        Ok(Self { decoder: Decoder::load(&config, source)?, special, tokenizer, template })
     }
 
     fn from_gguf_tensors(gguf: &Gguf<'_>, source: &dyn TensorSource) -> Result<Self, LoadError> {
-        let config = Config::from_gguf(gguf)?;
-        let tokenizer = TextTokenizer::from_gguf(gguf, config.vocab_size)?;
+        let config = DecoderConfig::from_gguf(gguf)?;
+        let tokenizer = TextTokenizer::from_gguf(gguf, config.vocab_size())?;
         let template = ChatTemplate::from_gguf(gguf, &tokenizer)?;
-        Ok(Self { llama: Llama::load(config, source)?, tokenizer, template })
+        let special = config.special().clone();
+        Ok(Self { decoder: Decoder::load(&config, source)?, special, tokenizer, template })
     }
 
     /// The network itself.
-    pub fn llama(&self) -> &Llama {
-        &self.llama
+    pub fn decoder(&self) -> &Decoder {
+        &self.decoder
+    }
+
+    /// The tokens that begin and end texts.
+    pub fn special(&self) -> &SpecialTokens {
+        &self.special
     }
 
     /// From text to tokens and back.
@@ -146,14 +132,201 @@ impl TextModel {
 
     /// Longest prompt and answer together, tokens.
     pub fn context_tokens(&self) -> usize {
-        self.llama.config().context_tokens
+        self.decoder.context_tokens()
     }
 
     /// The prompt of a plain text that the model is to continue.
     pub fn plain_prompt(&self, text: &str) -> Vec<PromptPart> {
-        let config = self.llama.config();
-        let bos = config.bos.filter(|_| config.add_bos).and_then(|token| self.tokenizer.token_text(token));
+        let SpecialTokens { bos, add_bos, .. } = self.special;
+        let bos = bos.filter(|_| add_bos).and_then(|token| self.tokenizer.token_text(token));
         bos.map(PromptPart::Markers).into_iter().chain([PromptPart::Text(text.into())]).collect()
+    }
+}
+
+/// A model that makes one vector of a text, with its tokenizer.
+pub struct EmbeddingModel {
+    encoder: Encoder,
+    tokenizer: TextTokenizer,
+}
+
+/// Why a text has no embedding.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EmbedError {
+    #[error("the model holds {context_tokens} tokens: text {text} has {tokens}")]
+    ContextExceeded { text: usize, context_tokens: usize, tokens: usize },
+    #[error("text {text} cannot be tokenized: {source}")]
+    Tokenizer { text: usize, source: TokenizeError },
+    #[error("text {0} is empty")]
+    Empty(usize),
+}
+
+/// The embeddings of several texts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Embeddings {
+    /// `hidden_size` numbers for each text.
+    pub vectors: Vec<Vec<f32>>,
+    /// Tokens of all texts.
+    pub tokens: usize,
+}
+
+impl EmbeddingModel {
+    /// Loads a model from the bytes of its files.
+    ///
+    /// # Errors
+    /// Which file is wrong, and what about it.
+    pub fn from_files(files: &ModelFiles<'_>) -> Result<Self, LoadError> {
+        Self::from_parts(files, &Safetensors::new(&files.weights)?)
+    }
+
+    /// Loads a model from the bytes of a GGUF file.
+    ///
+    /// # Errors
+    /// What about the file is malformed or does not run here.
+    pub fn from_gguf(file: &[u8]) -> Result<Self, LoadError> {
+        let gguf = Gguf::read(file)?;
+        Self::from_gguf_tensors(&gguf, &GgufTensors::new(&gguf)?)
+    }
+
+    /// Loads a model from a GGUF file or a directory, as [`TextModel::open`] does.
+    ///
+    /// # Errors
+    /// Which file is missing or wrong, and what about it.
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        Opened::at(path)?.load(path, Self::from_gguf_tensors, Self::from_parts)
+    }
+
+    fn from_parts(files: &ModelFiles<'_>, source: &dyn TensorSource) -> Result<Self, LoadError> {
+        let config = BertConfig::parse(files.config, files.pooling, files.modules, files.sentence)?;
+        let tokenizer = TextTokenizer::from_json(files.tokenizer, config.vocab_size)?;
+        Ok(Self { encoder: Encoder::load(config, source)?, tokenizer })
+    }
+
+    fn from_gguf_tensors(gguf: &Gguf<'_>, source: &dyn TensorSource) -> Result<Self, LoadError> {
+        let config = BertConfig::from_gguf(gguf)?;
+        let tokenizer = TextTokenizer::from_gguf(gguf, config.vocab_size)?;
+        Ok(Self { encoder: Encoder::load(config, source)?, tokenizer })
+    }
+
+    /// The network itself.
+    pub fn encoder(&self) -> &Encoder {
+        &self.encoder
+    }
+
+    /// The tokens of each text, with those that the model expects around it.
+    ///
+    /// # Errors
+    /// Which text is empty, too long or cannot be tokenized.
+    pub fn tokenize(&self, texts: &[String]) -> Result<Vec<Vec<u32>>, EmbedError> {
+        let context_tokens = self.encoder.config().context_tokens;
+        let tokenize = |(text, content): (usize, &String)| {
+            let tokens = self.tokenizer.encode_whole(content);
+            let tokens = tokens.map_err(|source| EmbedError::Tokenizer { text, source })?;
+            match tokens.len() {
+                0 => Err(EmbedError::Empty(text)),
+                count if count > context_tokens => {
+                    Err(EmbedError::ContextExceeded { text, context_tokens, tokens: count })
+                }
+                _ => Ok(tokens),
+            }
+        };
+        texts.iter().enumerate().map(tokenize).collect()
+    }
+
+    /// The embeddings of several texts; each has the bits that it has alone.
+    ///
+    /// # Errors
+    /// Which text is empty, too long or cannot be tokenized.
+    pub fn embed(&self, texts: &[String], plan: &Plan, watch: &mut dyn WatchLayers) -> Result<Embeddings, EmbedError> {
+        let tokens = self.tokenize(texts)?;
+        let slices: Vec<_> = tokens.iter().map(Vec::as_slice).collect();
+        let vectors = self.encoder.encode(&slices, plan, &mut EncoderScratch::default(), watch);
+        Ok(Embeddings { vectors, tokens: tokens.iter().map(Vec::len).sum() })
+    }
+}
+
+/// A model's files in memory maps.
+enum Opened {
+    Gguf(Mmap),
+    Directory(Box<Directory>),
+}
+
+/// A directory's files.
+struct Directory {
+    config: Mmap,
+    tokenizer: Mmap,
+    weights: Vec<Mmap>,
+    tokenizer_config: Option<Mmap>,
+    generation_config: Option<Mmap>,
+    chat_template: Option<Mmap>,
+    pooling: Option<Mmap>,
+    modules: Option<Mmap>,
+    sentence: Option<Mmap>,
+}
+
+impl Opened {
+    fn at(path: &Path) -> Result<Self, OpenError> {
+        if path.is_file() {
+            return map(path).map(Self::Gguf);
+        }
+        let optional = |name: &str| {
+            let path = path.join(name);
+            path.is_file().then(|| map(&path)).transpose()
+        };
+        let (Some(config), Some(tokenizer)) = (optional("config.json")?, optional("tokenizer.json")?) else {
+            return Err(OpenError::NotAModel(path.to_owned()));
+        };
+        let weights = safetensors_of(path)?.iter().map(|path| map(path)).collect::<Result<Vec<_>, _>>()?;
+        if weights.is_empty() {
+            return Err(OpenError::NotAModel(path.to_owned()));
+        }
+        Ok(Self::Directory(Box::new(Directory {
+            config,
+            tokenizer,
+            weights,
+            tokenizer_config: optional("tokenizer_config.json")?,
+            generation_config: optional("generation_config.json")?,
+            chat_template: optional("chat_template.jinja")?,
+            pooling: optional("1_Pooling/config.json")?,
+            modules: optional("modules.json")?,
+            sentence: optional("sentence_bert_config.json")?,
+        })))
+    }
+
+    /// Has the model loaded by whichever of the two its files call for.
+    fn load<M>(
+        &self,
+        path: &Path,
+        from_gguf: impl FnOnce(&Gguf<'_>, &dyn TensorSource) -> Result<M, LoadError>,
+        from_parts: impl FnOnce(&ModelFiles<'_>, &dyn TensorSource) -> Result<M, LoadError>,
+    ) -> Result<M, OpenError> {
+        let load = || match self {
+            Self::Gguf(map) => {
+                let gguf = Gguf::read(map)?;
+                from_gguf(&gguf, &Mapped { source: GgufTensors::new(&gguf)?, maps: vec![map] })
+            }
+            Self::Directory(directory) => {
+                let files = directory.files();
+                let source = Safetensors::new(&files.weights)?;
+                from_parts(&files, &Mapped { source, maps: directory.weights.iter().collect() })
+            }
+        };
+        load().map_err(|source| OpenError::Load { path: path.to_owned(), source })
+    }
+}
+
+impl Directory {
+    fn files(&self) -> ModelFiles<'_> {
+        ModelFiles {
+            config: &self.config,
+            tokenizer: &self.tokenizer,
+            weights: self.weights.iter().map(|map| &map[..]).collect(),
+            tokenizer_config: self.tokenizer_config.as_deref(),
+            generation_config: self.generation_config.as_deref(),
+            chat_template: self.chat_template.as_deref(),
+            pooling: self.pooling.as_deref(),
+            modules: self.modules.as_deref(),
+            sentence: self.sentence.as_deref(),
+        }
     }
 }
 

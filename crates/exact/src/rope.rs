@@ -36,11 +36,11 @@ impl RopeConfig {
         Self { theta, pairs: RopePairs::Halves, factors: None, magnitude: 1.0 }
     }
 
-    /// Whether every number can be computed with, for heads of `head_dim` elements.
-    pub fn is_valid(&self, head_dim: usize) -> bool {
+    /// Whether every number can be computed with, for heads of which `rotary_dim` elements are rotated.
+    pub fn is_valid(&self, rotary_dim: usize) -> bool {
         let divisor = |factor: &f64| factor.is_finite() && *factor > 0.0;
         let factors = self.factors.as_ref();
-        factors.is_none_or(|factors| factors.len() == head_dim / 2 && factors.iter().all(divisor))
+        factors.is_none_or(|factors| factors.len() == rotary_dim / 2 && factors.iter().all(divisor))
             && (1.0..=1e12).contains(&self.theta)
             && divisor(&self.magnitude)
     }
@@ -49,6 +49,8 @@ impl RopeConfig {
 /// Rotates heads of one size.
 pub(crate) struct Rope {
     pairs: RopePairs,
+    head_dim: usize,
+    /// Pairs of a head; its elements beyond them are not rotated.
     half: usize,
     magnitude: f64,
     /// Of each pair, per position.
@@ -58,17 +60,19 @@ pub(crate) struct Rope {
 }
 
 impl Rope {
-    pub fn new(config: &RopeConfig, head_dim: usize, context_tokens: usize) -> Self {
+    /// For heads of `head_dim` elements, of which the first `rotary_dim` are rotated.
+    pub fn new(config: &RopeConfig, head_dim: usize, rotary_dim: usize, context_tokens: usize) -> Self {
         #[allow(clippy::cast_precision_loss)] // dimensions are far below 2^52
         let frequency = |i: usize| {
-            let base = libm::pow(config.theta, -((2 * i) as f64) / head_dim as f64);
+            let base = libm::pow(config.theta, -((2 * i) as f64) / rotary_dim as f64);
             config.factors.as_ref().map_or(base, |factors| base / factors[i])
         };
         Self {
             pairs: config.pairs,
-            half: head_dim / 2,
+            head_dim,
+            half: rotary_dim / 2,
             magnitude: config.magnitude,
-            frequencies: (0..head_dim / 2).map(frequency).collect(),
+            frequencies: (0..rotary_dim / 2).map(frequency).collect(),
             pages: (0..context_tokens.div_ceil(PAGE)).map(|_| OnceLock::new()).collect(),
         }
     }
@@ -93,7 +97,8 @@ impl Rope {
     /// Rotates the heads of one token in place.
     pub fn rotate(&self, heads: &mut [f32], position: usize) {
         let (cos, sin) = self.angles(position);
-        for head in heads.chunks_exact_mut(2 * self.half) {
+        for head in heads.chunks_exact_mut(self.head_dim) {
+            let head = &mut head[..2 * self.half];
             match self.pairs {
                 RopePairs::Halves => {
                     let (first, second) = head.split_at_mut(self.half);
@@ -117,11 +122,11 @@ mod tests {
 
     #[test]
     fn pairs_turn_by_position_over_their_factor() {
-        let plain = Rope::new(&RopeConfig::plain(100.0), 4, 200);
-        let mut head = [1.0, 2.0, 0.0, 0.0];
+        let plain = Rope::new(&RopeConfig::plain(100.0), 6, 4, 200);
+        let mut head = [1.0, 2.0, 0.0, 0.0, 7.0, 8.0];
         plain.rotate(&mut head, 130);
         let (a, b) = (130.0f64, 13.0f64);
-        let expected = [a.cos(), 2.0 * b.cos(), a.sin(), 2.0 * b.sin()];
+        let expected = [a.cos(), 2.0 * b.cos(), a.sin(), 2.0 * b.sin(), 7.0, 8.0];
         assert!(head.iter().zip(expected).all(|(x, y)| (f64::from(*x) - y).abs() < 1e-6), "{head:?}");
 
         let config = RopeConfig {
@@ -132,7 +137,7 @@ mod tests {
         };
         assert!(config.is_valid(4) && !config.is_valid(6));
         let mut head = [1.0, 0.0, 2.0, 0.0];
-        Rope::new(&config, 4, 200).rotate(&mut head, 130);
+        Rope::new(&config, 4, 4, 200).rotate(&mut head, 130);
         let (a, b) = (65.0f64, 26.0f64);
         let expected = [a.cos(), a.sin(), 2.0 * b.cos(), 2.0 * b.sin()].map(|x| 1.5 * x);
         assert!(head.iter().zip(expected).all(|(x, y)| (f64::from(*x) - y).abs() < 1e-6), "{head:?}");

@@ -5,7 +5,7 @@
 
 use crate::{
     gguf::GgufError,
-    matmul::{Format, Matrix},
+    matmul::{Format, Matrix, MatrixError},
 };
 use safetensors::{Dtype, SafeTensors};
 
@@ -90,6 +90,19 @@ impl Loader<'_> {
         let matrix = Matrix::pack(tensor.format, n, k, tensor.data);
         self.0.packed(tensor.data);
         matrix.map_err(|error| LoadError::Weights(format!("{name}: {error}")))
+    }
+
+    /// Of a matrix of `n_all` outputs and k inputs, the rows that `rows` names, in that order.
+    pub fn matrix_rows(&self, name: &str, n_all: usize, k: usize, rows: &[usize]) -> Result<Matrix, LoadError> {
+        let tensor = self.required(name, &[n_all, k])?;
+        let bytes = tensor.format.row_bytes(k);
+        let fail = |error| LoadError::Weights(format!("{name}: {error}"));
+        if tensor.data.len() != n_all * bytes {
+            return Err(fail(MatrixError::Length { bytes: tensor.data.len(), n: n_all, k, format: tensor.format }));
+        }
+        let rows_data: Vec<_> = rows.iter().map(|row| &tensor.data[row * bytes..][..bytes]).collect();
+        let data = rows_data.concat();
+        Matrix::pack(tensor.format, rows.len(), k, &data).map_err(fail)
     }
 
     /// A vector as f32.

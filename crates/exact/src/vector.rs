@@ -5,8 +5,9 @@
 //! would be alone, and they wait for their additions together.
 
 use crate::{
+    config::Activation,
     isa::{Isa, Work, dispatch},
-    math::{EXP, EXP_MAX, EXP_MIN, LN2_HIGH, LN2_LOW, LOG2_E, ROUND},
+    math::{self, EXP, EXP_MAX, EXP_MIN, LN2_HIGH, LN2_LOW, LOG2_E, ROUND},
     plan::Plan,
 };
 
@@ -57,6 +58,27 @@ impl Work for SiluMultiply<'_> {
     }
 }
 
+/// `values[i] = activation(values[i])`.
+pub(crate) fn gelu(activation: Activation, values: &mut [f32], plan: &Plan) {
+    let products = values.len() * 20;
+    plan.run_chunks(values, CHUNK, products, &|_, values| dispatch(plan.level, Gelu { activation, values }));
+}
+
+struct Gelu<'a> {
+    activation: Activation,
+    values: &'a mut [f32],
+}
+
+impl Work for Gelu<'_> {
+    #[inline(always)]
+    unsafe fn run<S: Isa>(self) {
+        match self.activation {
+            Activation::Gelu => self.values.iter_mut().for_each(|x| *x = math::gelu(*x)),
+            Activation::GeluTanh => self.values.iter_mut().for_each(|x| *x = math::gelu_tanh(*x)),
+        }
+    }
+}
+
 /// `x[i] = x[i] + y[i]`.
 pub(crate) fn add(x: &mut [f32], y: &[f32]) {
     for (x, y) in x.iter_mut().zip(y) {
@@ -89,7 +111,7 @@ impl Work for RmsNorm<'_> {
     #[inline(always)]
     unsafe fn run<S: Isa>(self) {
         let n = self.weight.len();
-        let sums = squares(self.rows, n);
+        let sums = sums(self.rows, n, |_, x| x * x);
         for (row, sum) in self.rows.chunks_exact_mut(n).zip(sums) {
             #[allow(clippy::cast_precision_loss)] // dimensions are far below 2^24
             let scale = 1.0 / (sum / n as f32 + self.epsilon).sqrt();
@@ -100,21 +122,52 @@ impl Work for RmsNorm<'_> {
     }
 }
 
-/// `Σ x²` of up to [`ROWS`] rows of n, each in order.
+/// Layer norm of each row of `weight.len()` elements, in place.
+pub(crate) fn layer_norm_rows(rows: &mut [f32], weight: &[f32], bias: &[f32], epsilon: f32, plan: &Plan) {
+    let chunk = ROWS * weight.len();
+    let products = 6 * rows.len();
+    plan.run_chunks(rows, chunk, products, &|_, rows| dispatch(plan.level, LayerNorm { rows, weight, bias, epsilon }));
+}
+
+struct LayerNorm<'a> {
+    /// At most [`ROWS`].
+    rows: &'a mut [f32],
+    weight: &'a [f32],
+    bias: &'a [f32],
+    epsilon: f32,
+}
+
+impl Work for LayerNorm<'_> {
+    #[inline(always)]
+    unsafe fn run<S: Isa>(self) {
+        let n = self.weight.len();
+        #[allow(clippy::cast_precision_loss)] // dimensions are far below 2^24
+        let count = n as f32;
+        let means = sums(self.rows, n, |_, x| x).map(|sum| sum / count);
+        let variances = sums(self.rows, n, |r, x| (x - means[r]) * (x - means[r])).map(|sum| sum / count);
+        for ((row, mean), variance) in self.rows.chunks_exact_mut(n).zip(means).zip(variances) {
+            let scale = 1.0 / (variance + self.epsilon).sqrt();
+            for ((x, weight), bias) in row.iter_mut().zip(self.weight).zip(self.bias) {
+                *x = ((*x - mean) * scale) * weight + bias;
+            }
+        }
+    }
+}
+
+/// `Σ term(row, x)` of up to [`ROWS`] rows of n, each in order.
 #[inline(always)]
-fn squares(rows: &[f32], n: usize) -> [f32; ROWS] {
+fn sums(rows: &[f32], n: usize, term: impl Fn(usize, f32) -> f32) -> [f32; ROWS] {
     let mut sums = [0.0f32; ROWS];
     if rows.len() == ROWS * n {
         for i in 0..n {
             for (r, sum) in sums.iter_mut().enumerate() {
-                let x = rows[r * n + i];
-                *sum += x * x;
+                *sum += term(r, rows[r * n + i]);
             }
         }
     } else {
-        for (row, sum) in rows.chunks_exact(n).zip(&mut sums) {
+        for (r, (row, sum)) in rows.chunks_exact(n).zip(&mut sums).enumerate() {
             for x in row {
-                *sum += x * x;
+                *sum += term(r, *x);
             }
         }
     }
@@ -164,7 +217,7 @@ pub(crate) fn softmax_rows<const T: usize>(scores: &mut [f32], stride: usize, le
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{level::Level, math};
+    use crate::level::Level;
     use proptest::prelude::*;
 
     fn bits(values: &[f32]) -> Vec<u32> {
@@ -213,6 +266,20 @@ mod tests {
                     for (x, out) in values.chunks(n).zip(expected.chunks_mut(n)) {
                         math::rms_norm(x, &up[..n], 1e-5, out);
                     }
+                    prop_assert_eq!(bits(&rows), bits(&expected));
+                    let (mut rows, bias) = (values.clone(), &values[171 - n..]);
+                    layer_norm_rows(&mut rows, &up[..n], bias, 1e-5, &plan);
+                    for (x, out) in values.chunks(n).zip(expected.chunks_mut(n)) {
+                        math::layer_norm(x, &up[..n], bias, 1e-5, out);
+                    }
+                    prop_assert_eq!(bits(&rows), bits(&expected));
+                }
+                for (activation, single) in
+                    [(Activation::Gelu, math::gelu as fn(f32) -> f32), (Activation::GeluTanh, math::gelu_tanh)]
+                {
+                    let mut rows = values.clone();
+                    gelu(activation, &mut rows, &plan);
+                    let expected: Vec<_> = values.iter().map(|x| single(*x)).collect();
                     prop_assert_eq!(bits(&rows), bits(&expected));
                 }
 

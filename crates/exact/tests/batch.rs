@@ -3,12 +3,12 @@
 
 mod common;
 
-use althing_exact::{Format, Level, Llama, Plan, Scratch, Sequence};
+use althing_exact::{Decoder, Format, Level, Plan, Scratch, Sequence};
 use common::{Tiny, VOCABULARY};
 use proptest::prelude::*;
 use std::sync::LazyLock;
 
-static MODELS: LazyLock<Vec<Llama>> =
+static MODELS: LazyLock<Vec<Decoder>> =
     LazyLock::new(|| Format::ALL.into_iter().map(|format| Tiny::model(format, format > Format::F16)).collect());
 
 fn bits(values: &[f32]) -> Vec<u32> {
@@ -16,7 +16,7 @@ fn bits(values: &[f32]) -> Vec<u32> {
 }
 
 /// All logits of `tokens`, token by token, in plain Rust on one thread.
-fn one_by_one(model: &Llama, tokens: &[u32]) -> Vec<u32> {
+fn one_by_one(model: &Decoder, tokens: &[u32]) -> Vec<u32> {
     let (mut cache, mut scratch) = (model.cache(), Scratch::default());
     let plan = Plan::at(Level::Scalar, 1);
     tokens.iter().flat_map(|token| bits(model.forward(&mut cache, &[*token], &plan, &mut scratch))).collect()

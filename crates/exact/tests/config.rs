@@ -5,8 +5,8 @@
 mod common;
 
 use althing_exact::{
-    Config,
-    config::{Activation, BertConfig, BloomConfig, GptNeoxConfig, Pooling},
+    LlamaConfig,
+    config::{Activation, BertConfig, BloomConfig, GptNeoxConfig, Pooling, SpecialTokens},
     gguf::Gguf,
 };
 use common::GgufFile;
@@ -26,12 +26,16 @@ fn with(base: Value, changes: Value) -> Value {
     fields.into()
 }
 
-fn parse(changes: Value) -> Result<Config, String> {
-    Config::parse(with(llama(), changes).to_string().as_bytes()).map_err(|error| error.to_string())
+fn parse(changes: Value) -> Result<LlamaConfig, String> {
+    LlamaConfig::parse(with(llama(), changes).to_string().as_bytes()).map_err(|error| error.to_string())
 }
 
-fn expected() -> Config {
-    Config {
+fn special(bos: Option<u32>, add_bos: bool, eos: &[u32]) -> SpecialTokens {
+    SpecialTokens { bos, add_bos, eos: eos.to_vec() }
+}
+
+fn expected() -> LlamaConfig {
+    LlamaConfig {
         vocab_size: 1000,
         hidden_size: 64,
         intermediate_size: 96,
@@ -47,9 +51,7 @@ fn expected() -> Config {
         qkv_bias: false,
         qk_norm: false,
         tied: false,
-        bos: Some(1),
-        add_bos: false,
-        eos: vec![2],
+        special: special(Some(1), false, &[2]),
     }
 }
 
@@ -58,30 +60,39 @@ fn hugging_face_configs_of_the_family_are_read() {
     let base = expected;
     for (changes, expected) in [
         (json!({}), base()),
-        (json!({"num_key_value_heads": null, "head_dim": null}), Config { kv_heads: 4, ..base() }),
-        (json!({"head_dim": 32}), Config { head_dim: 32, ..base() }),
-        (json!({"rope_theta": null}), Config { rope_theta: 10_000.0, ..base() }),
-        (json!({"rope_parameters": {"rope_type": "default", "rope_theta": 7e4}}), Config { rope_theta: 7e4, ..base() }),
-        (json!({"rope_scaling": {"type": "linear", "factor": 4.0}}), Config { rope_divisors: vec![4.0; 8], ..base() }),
-        (json!({"tie_word_embeddings": true, "bos_token_id": null}), Config { tied: true, bos: None, ..base() }),
-        (json!({"eos_token_id": [9, 8, 9]}), Config { eos: vec![8, 9], ..base() }),
+        (json!({"num_key_value_heads": null, "head_dim": null}), LlamaConfig { kv_heads: 4, ..base() }),
+        (json!({"head_dim": 32}), LlamaConfig { head_dim: 32, ..base() }),
+        (json!({"rope_theta": null}), LlamaConfig { rope_theta: 10_000.0, ..base() }),
+        (
+            json!({"rope_parameters": {"rope_type": "default", "rope_theta": 7e4}}),
+            LlamaConfig { rope_theta: 7e4, ..base() },
+        ),
+        (
+            json!({"rope_scaling": {"type": "linear", "factor": 4.0}}),
+            LlamaConfig { rope_divisors: vec![4.0; 8], ..base() },
+        ),
+        (
+            json!({"tie_word_embeddings": true, "bos_token_id": null}),
+            LlamaConfig { tied: true, special: special(None, false, &[2]), ..base() },
+        ),
+        (json!({"eos_token_id": [9, 8, 9]}), LlamaConfig { special: special(Some(1), false, &[8, 9]), ..base() }),
         (
             json!({"model_type": "mistral", "architectures": null, "sliding_window": 256}),
-            Config { context_tokens: 256, ..base() },
+            LlamaConfig { context_tokens: 256, ..base() },
         ),
         (json!({"model_type": "mistral", "architectures": null, "sliding_window": null}), base()),
         (json!({"model_type": "mistral", "architectures": null, "sliding_window": 4096}), base()),
         (
             json!({"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "use_sliding_window": false, "sliding_window": 64}),
-            Config { qkv_bias: true, ..base() },
+            LlamaConfig { qkv_bias: true, ..base() },
         ),
         (
             json!({"model_type": "qwen2", "architectures": null, "use_sliding_window": true, "sliding_window": 64}),
-            Config { qkv_bias: true, context_tokens: 64, ..base() },
+            LlamaConfig { qkv_bias: true, context_tokens: 64, ..base() },
         ),
         (
             json!({"model_type": "qwen3", "architectures": null, "attention_bias": false}),
-            Config { qk_norm: true, head_dim: 128, ..base() },
+            LlamaConfig { qk_norm: true, head_dim: 128, ..base() },
         ),
         (json!({"layer_types": ["full_attention", "full_attention"]}), base()),
     ] {
@@ -139,12 +150,13 @@ fn what_is_not_computed_or_out_of_bounds_is_refused_by_its_field() {
 #[test]
 fn generation_config_adds_ends() {
     let mut config = parse(json!({})).unwrap();
-    config.add_generation_config(b"{\"eos_token_id\": [5, 2]}").unwrap();
-    assert_eq!(config.eos, [2, 5]);
-    config.add_generation_config(b"{}").unwrap();
-    assert_eq!(config.eos, [2, 5]);
-    assert!(config.add_generation_config(b"{\"eos_token_id\": 1000}").is_err());
-    assert!(config.add_generation_config(b"[").is_err());
+    let (special, vocab_size) = (&mut config.special, config.vocab_size);
+    special.add_generation_config(b"{\"eos_token_id\": [5, 2]}", vocab_size).unwrap();
+    assert_eq!(special.eos, [2, 5]);
+    special.add_generation_config(b"{}", vocab_size).unwrap();
+    assert_eq!(special.eos, [2, 5]);
+    assert!(special.add_generation_config(b"{\"eos_token_id\": 1000}", vocab_size).is_err());
+    assert!(special.add_generation_config(b"[", vocab_size).is_err());
 }
 
 /// The same model as [`llama`], as llama.cpp's converter writes it.
@@ -167,15 +179,15 @@ fn gguf(architecture: &str) -> GgufFile {
         .tensor("token_embd.weight", &[64, 1000], 0, &[0; 256_000])
 }
 
-fn read(file: &GgufFile) -> Result<Config, String> {
+fn read(file: &GgufFile) -> Result<LlamaConfig, String> {
     let bytes = file.bytes();
-    Config::from_gguf(&Gguf::read(&bytes).unwrap()).map_err(|error| error.to_string())
+    LlamaConfig::from_gguf(&Gguf::read(&bytes).unwrap()).map_err(|error| error.to_string())
 }
 
 #[test]
 fn gguf_metadata_of_the_family_is_read() {
     let untied = |architecture: &str| gguf(architecture).zeros("output.weight", &[1]);
-    let interleaved = || Config { rope_interleaved: true, ..expected() };
+    let interleaved = || LlamaConfig { rope_interleaved: true, ..expected() };
     let texts = ["<s>", "a", "</s>", "<|eot_id|>", "<|im_end|>", "x"];
     let vocabulary = |file: GgufFile| {
         file.strs("tokenizer.ggml.tokens", &texts).i32s("tokenizer.ggml.token_type", &[3, 1, 3, 3, 1, 1])
@@ -184,30 +196,46 @@ fn gguf_metadata_of_the_family_is_read() {
         [1.0f32, 1.0, 1.0, 1.0, 2.0, 4.0, 8.0, 8.0].iter().flat_map(|divisor| divisor.to_le_bytes()).collect();
     for (name, file, expected) in [
         ("llama", untied("llama"), interleaved()),
-        ("tied", gguf("llama"), Config { tied: true, ..interleaved() }),
-        ("qwen2", untied("qwen2").zeros("blk.0.attn_q.bias", &[1]), Config { qkv_bias: true, ..expected() }),
-        ("qwen3", untied("qwen3"), Config { qk_norm: true, ..expected() }),
-        ("llama 3", untied("llama").str("tokenizer.ggml.pre", "llama-bpe"), Config { add_bos: true, ..interleaved() }),
-        ("bos", untied("llama").bool("tokenizer.ggml.add_bos_token", true), Config { add_bos: true, ..interleaved() }),
-        ("eot", untied("llama").u32("tokenizer.ggml.eot_token_id", 7), Config { eos: vec![2, 7], ..interleaved() }),
-        ("ends by text", vocabulary(untied("llama")), Config { eos: vec![2, 3], ..interleaved() }),
+        ("tied", gguf("llama"), LlamaConfig { tied: true, ..interleaved() }),
+        ("qwen2", untied("qwen2").zeros("blk.0.attn_q.bias", &[1]), LlamaConfig { qkv_bias: true, ..expected() }),
+        ("qwen3", untied("qwen3"), LlamaConfig { qk_norm: true, ..expected() }),
+        (
+            "llama 3",
+            untied("llama").str("tokenizer.ggml.pre", "llama-bpe"),
+            LlamaConfig { special: special(Some(1), true, &[2]), ..interleaved() },
+        ),
+        (
+            "bos",
+            untied("llama").bool("tokenizer.ggml.add_bos_token", true),
+            LlamaConfig { special: special(Some(1), true, &[2]), ..interleaved() },
+        ),
+        (
+            "eot",
+            untied("llama").u32("tokenizer.ggml.eot_token_id", 7),
+            LlamaConfig { special: special(Some(1), false, &[2, 7]), ..interleaved() },
+        ),
+        (
+            "ends by text",
+            vocabulary(untied("llama")),
+            LlamaConfig { special: special(Some(1), false, &[2, 3]), ..interleaved() },
+        ),
         (
             "window",
             untied("llama").u32("llama.attention.sliding_window", 100),
-            Config { context_tokens: 100, ..interleaved() },
+            LlamaConfig { context_tokens: 100, ..interleaved() },
         ),
         ("no window", untied("llama").u32("llama.attention.sliding_window", 0), interleaved()),
         ("no experts", untied("llama").u32("llama.expert_count", 0), interleaved()),
         (
             "linear",
             untied("llama").str("llama.rope.scaling.type", "linear").f32("llama.rope.scaling.factor", 2.0),
-            Config { rope_divisors: vec![2.0; 8], ..interleaved() },
+            LlamaConfig { rope_divisors: vec![2.0; 8], ..interleaved() },
         ),
         ("unscaled", untied("llama").str("llama.rope.scaling.type", "none"), interleaved()),
         (
             "divisors",
             untied("llama").tensor("rope_freqs.weight", &[8], 0, &divisors),
-            Config { rope_divisors: vec![1.0, 1.0, 1.0, 1.0, 2.0, 4.0, 8.0, 8.0], ..interleaved() },
+            LlamaConfig { rope_divisors: vec![1.0, 1.0, 1.0, 1.0, 2.0, 4.0, 8.0, 8.0], ..interleaved() },
         ),
     ] {
         assert_eq!(read(&file), Ok(expected), "{name}");
@@ -258,10 +286,12 @@ fn gpt_neox_configs() {
         activation: Activation::Gelu,
         tied: false,
         qkv_by_head: true,
-        bos: Some(0),
-        eos: vec![0],
+        special: special(Some(0), false, &[0]),
     };
     assert_eq!(parse(json!({})).unwrap(), expected);
+    let newer = json!({"rotary_pct": null, "rotary_emb_base": null,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.25}});
+    assert_eq!(parse(newer).unwrap(), expected);
     assert_eq!(parse(json!({"hidden_act": "gelu_fast"})).unwrap().activation, Activation::GeluTanh);
     for (changes, part) in [
         (json!({"model_type": "llama"}), "model_type"),
@@ -269,6 +299,7 @@ fn gpt_neox_configs() {
         (json!({"rotary_pct": 1.5}), "rotary_pct"),
         (json!({"rotary_pct": 0.2}), "rotary_pct"),
         (json!({"rope_scaling": {"type": "linear"}}), "rope_scaling"),
+        (json!({"rope_parameters": {"rope_type": "dynamic"}}), "rope_scaling"),
         (json!({"num_attention_heads": 5}), "hidden_size"),
         (json!({"num_attention_heads": 0}), "num_attention_heads"),
     ] {

@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used)] // helpers of tests
 
 use althing_exact::{
-    Config, Format, PromptPart,
+    Format, LlamaConfig, PromptPart,
     gguf::{Gguf, GgufTensors},
     template::{ChatTemplate, TemplateMessage, TokenizerConfig},
     tensors::TensorSource,
@@ -21,12 +21,12 @@ fn read(name: &str) -> Vec<u8> {
 fn both_kinds_of_file_give_the_same_model() {
     let file = read("llama.gguf");
     let gguf = Gguf::read(&file).unwrap();
-    let from_gguf = Config::from_gguf(&gguf).unwrap();
-    let mut from_hf = Config::parse(&read("llama/config.json")).unwrap();
+    let from_gguf = LlamaConfig::from_gguf(&gguf).unwrap();
+    let mut from_hf = LlamaConfig::parse(&read("llama/config.json")).unwrap();
     let hf_tokenizer = TextTokenizer::from_json(&read("llama/tokenizer.json"), from_hf.vocab_size).unwrap();
     let tokenizer_config = TokenizerConfig::parse(&read("llama/tokenizer_config.json")).unwrap();
-    from_hf.set_add_bos(&tokenizer_config, &hf_tokenizer);
-    assert_eq!(from_gguf, Config { rope_interleaved: true, ..from_hf });
+    from_hf.special.set_add_bos(&tokenizer_config, &hf_tokenizer);
+    assert_eq!(from_gguf, LlamaConfig { rope_interleaved: true, ..from_hf });
 
     let gguf_tokenizer = TextTokenizer::from_gguf(&gguf, from_gguf.vocab_size).unwrap();
     assert_eq!(gguf_tokenizer.markers(), hf_tokenizer.markers());
@@ -75,7 +75,7 @@ proptest! {
         }
         if let Ok(gguf) = Gguf::read(&file) {
             let _ = GgufTensors::new(&gguf);
-            let _ = Config::from_gguf(&gguf);
+            let _ = LlamaConfig::from_gguf(&gguf);
             if let Ok(tokenizer) = TextTokenizer::from_gguf(&gguf, 640) {
                 let _ = tokenizer.encode(&[PromptPart::Text("Hello there".into())]);
                 let _ = ChatTemplate::from_gguf(&gguf, &tokenizer);

@@ -143,7 +143,7 @@ fn read_everything(file: &[u8]) {
         }
     }
     let _ = GgufTensors::new(&gguf);
-    let _ = althing_exact::Config::from_gguf(&gguf);
+    let _ = althing_exact::LlamaConfig::from_gguf(&gguf);
     let _ = althing_exact::tokenizer::TextTokenizer::from_gguf(&gguf, 64);
 }
 

@@ -2,12 +2,12 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests
 
-use althing_exact::{Config, Level, Llama, Plan, Scratch, llama::logits_digest};
+use althing_exact::{Decoder, DecoderConfig, Level, Plan, Scratch, decoder::logits_digest};
 
-fn model() -> Llama {
+fn model() -> Decoder {
     let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/tiny-stories/package");
     let read = |name: &str| std::fs::read(format!("{directory}/{name}")).unwrap();
-    Llama::from_safetensors(Config::parse(&read("config.json")).unwrap(), &read("model.safetensors")).unwrap()
+    Decoder::from_safetensors(&DecoderConfig::parse(&read("config.json")).unwrap(), &read("model.safetensors")).unwrap()
 }
 
 /// Tokens that mean nothing: 150 of them, so that prompts span several passes.
@@ -15,7 +15,7 @@ fn tokens() -> Vec<u32> {
     (0..150u32).map(|i| (i * 37 + 11) % 1024).collect()
 }
 
-fn digest_in_pieces(model: &Llama, pieces: usize, plan: &Plan) -> String {
+fn digest_in_pieces(model: &Decoder, pieces: usize, plan: &Plan) -> String {
     let mut cache = model.cache();
     let mut scratch = Scratch::default();
     let mut digest = [0; 32];

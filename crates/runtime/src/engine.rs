@@ -48,7 +48,7 @@ pub fn load(package: &Package, threads: usize) -> Result<Box<dyn Engine>, Packag
             weights: vec![file(&names.weights)?],
             tokenizer_config: names.tokenizer_config.as_ref().map(file).transpose()?,
             generation_config: names.generation_config.as_ref().map(file).transpose()?,
-            chat_template: None,
+            ..ModelFiles::default()
         })?,
     };
     if manifest.chat.is_none() && model.template().is_none() {

@@ -7,7 +7,7 @@ use crate::{
 };
 pub use althing_exact::{FinishReason, Level, Plan, Sampling};
 use althing_exact::{
-    GenerateError, GenerateRequest, OpenError, Scratch, Sequence, TextModel, Watch, llama::LogitsHasher,
+    GenerateError, GenerateRequest, OpenError, Scratch, Sequence, TextModel, Watch, decoder::LogitsHasher,
 };
 use std::{
     path::Path,
@@ -84,7 +84,7 @@ impl LocalModel {
 
     /// Bytes of the weights in memory.
     pub fn weights_bytes(&self) -> usize {
-        self.model.llama().bytes()
+        self.model.decoder().bytes()
     }
 
     /// Runs it; `emit` gets the text piece by piece and says whether to go on.
@@ -144,34 +144,34 @@ impl LocalModel {
     /// # Errors
     /// [`LocalError::Prompt`] if the model's context does not hold as much.
     pub fn measure(&self, prompt: usize, answer: usize, batch: usize, plan: &Plan) -> Result<Speed, LocalError> {
-        let llama = self.model.llama();
-        let config = llama.config();
-        if prompt == 0 || answer == 0 || batch == 0 || prompt + answer > config.context_tokens {
-            let holds = config.context_tokens;
+        let decoder = self.model.decoder();
+        let holds = decoder.context_tokens();
+        if prompt == 0 || answer == 0 || batch == 0 || prompt + answer > holds {
             return Err(LocalError::Prompt(format!(
                 "prompt and answer have at least 1 and together at most {holds} tokens"
             )));
         }
-        let token = |i: usize| u32::try_from((i * 37 + 11) % config.vocab_size).expect("vocabularies are below 2^20");
+        let token =
+            |i: usize| u32::try_from((i * 37 + 11) % decoder.vocab_size()).expect("vocabularies are below 2^20");
         let tokens: Vec<u32> = (0..prompt).map(token).collect();
         let mut scratch = Scratch::default();
         let mut speed = Speed { prefill: 0.0, decode: 0.0, decode_batched: 0.0 };
         for _ in 0..3 {
-            let mut cache = llama.cache();
+            let mut cache = decoder.cache();
             speed.prefill = speed.prefill.max(per_second(prompt, || {
-                llama.forward(&mut cache, &tokens, plan, &mut scratch);
+                decoder.forward(&mut cache, &tokens, plan, &mut scratch);
             }));
             let mut caches = vec![cache.clone(); batch];
             speed.decode = speed.decode.max(per_second(answer, || {
                 for i in 0..answer {
-                    llama.forward(&mut cache, &[token(i)], plan, &mut scratch);
+                    decoder.forward(&mut cache, &[token(i)], plan, &mut scratch);
                 }
             }));
             speed.decode_batched = speed.decode_batched.max(per_second(answer * batch, || {
                 for i in 0..answer {
                     let next = [token(i)];
                     let mut sequences: Vec<_> = caches.iter_mut().map(|cache| Sequence::last(cache, &next)).collect();
-                    llama.forward_batch(&mut sequences, plan, &mut scratch);
+                    decoder.forward_batch(&mut sequences, plan, &mut scratch);
                 }
             }));
         }

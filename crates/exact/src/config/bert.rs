@@ -1,7 +1,7 @@
 //! Configs of BERT models that make sentence embeddings.
 
 use super::{
-    Activation, Wrong, epsilon,
+    Activation, CONTEXT_MAX, Wrong, epsilon,
     gguf::Must,
     others::{check_sizes, from_json, gguf_epsilon, keys, section},
     within,
@@ -31,6 +31,8 @@ pub struct BertConfig {
     pub heads: usize,
     /// Longest text, tokens, those around it included.
     pub context_tokens: usize,
+    /// Rows of the position embedding, no fewer.
+    pub positions: usize,
     /// Rows of the token-type embedding, of which the first is used.
     pub token_types: usize,
     pub layer_norm_eps: f32,
@@ -83,6 +85,7 @@ impl BertConfig {
                 layers: hf.num_hidden_layers,
                 heads: hf.num_attention_heads,
                 context_tokens: hf.max_position_embeddings.min(longest(sentence)?.unwrap_or(usize::MAX)),
+                positions: hf.max_position_embeddings,
                 token_types: hf.type_vocab_size.unwrap_or(2),
                 layer_norm_eps: epsilon("layer_norm_eps", hf.layer_norm_eps)?,
                 activation: Activation::parse(&hf.hidden_act)?,
@@ -115,6 +118,7 @@ impl BertConfig {
             layers: section.required("block_count")?,
             heads: section.required("attention.head_count")?,
             context_tokens: section.required("context_length")?,
+            positions: section.required("context_length")?,
             token_types: gguf.u32("tokenizer.ggml.token_type_count")?.map_or(2, |count| count as usize),
             layer_norm_eps: gguf_epsilon(&section)?,
             activation: Activation::Gelu,
@@ -127,7 +131,10 @@ impl BertConfig {
     fn checked(self) -> Result<Self, Wrong> {
         let Self { vocab_size, hidden_size, intermediate_size, layers, heads, context_tokens, .. } = self;
         check_sizes(vocab_size, hidden_size, intermediate_size, layers, heads, context_tokens)?;
-        within(&[("type_vocab_size", self.token_types, 1 << 10)])?;
+        within(&[
+            ("type_vocab_size", self.token_types, 1 << 10),
+            ("max_position_embeddings", self.positions, CONTEXT_MAX),
+        ])?;
         Ok(self)
     }
 }

@@ -1,6 +1,6 @@
 //! Llama-family configs from the metadata of a GGUF file.
 
-use super::{Config, Wrong, rope};
+use super::{LlamaConfig, SpecialTokens, Wrong, rope};
 use crate::{
     gguf::{Gguf, GgufError},
     matmul::Format,
@@ -130,7 +130,7 @@ impl<'a> Section<'a> {
     }
 }
 
-impl Config {
+impl LlamaConfig {
     /// Reads and checks the metadata of a Llama-family GGUF file: `llama` (Llama, Mistral and their
     /// kin), `qwen2`, `qwen3`.
     ///
@@ -157,7 +157,6 @@ impl Config {
         super::within(&[("head_dim", head_dim, super::HEAD_DIM_MAX)]).map_err(Wrong::in_gguf)?;
         let name = "attention.layer_norm_rms_epsilon";
         let rms_norm_eps = section.float(name)?.ok_or_else(|| missing(name))?;
-        let (bos, add_bos, eos) = special_tokens(gguf)?;
         let window = section.optional("attention.sliding_window")?.filter(|window| *window > 0);
         let config = Self {
             vocab_size: section.vocab_size()?,
@@ -175,9 +174,7 @@ impl Config {
             qkv_bias: gguf.tensor("blk.0.attn_q.bias")?.is_some(),
             qk_norm: architecture == "qwen3",
             tied: gguf.tensor("output.weight")?.is_none(),
-            bos,
-            add_bos,
-            eos,
+            special: special_tokens(gguf)?,
         };
         config.check().map_err(Wrong::in_gguf)?;
         Ok(config)
@@ -209,7 +206,7 @@ fn rope_divisors(section: &Section<'_>, head_dim: usize) -> Result<Vec<f32>, Loa
 }
 
 /// The token before a text, whether it is added, and those that end an answer.
-pub(super) fn special_tokens(gguf: &Gguf<'_>) -> Result<(Option<u32>, bool, Vec<u32>), LoadError> {
+pub(super) fn special_tokens(gguf: &Gguf<'_>) -> Result<SpecialTokens, LoadError> {
     let token = |name: &str| gguf.u32(&format!("tokenizer.ggml.{name}_token_id"));
     let sentencepiece = gguf.str("tokenizer.ggml.model")? == Some("llama");
     // SentencePiece vocabularies have these two in the same places, and old files don't say so.
@@ -227,5 +224,5 @@ pub(super) fn special_tokens(gguf: &Gguf<'_>) -> Result<(Option<u32>, bool, Vec<
     eos.dedup();
     let llama3 = matches!(gguf.str("tokenizer.ggml.pre")?, Some("llama-bpe" | "llama3" | "llama-v3"));
     let add_bos = gguf.bool("tokenizer.ggml.add_bos_token")?.unwrap_or(sentencepiece || llama3);
-    Ok((bos, add_bos && bos.is_some(), eos))
+    Ok(SpecialTokens { bos, add_bos: add_bos && bos.is_some(), eos })
 }

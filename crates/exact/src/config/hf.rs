@@ -1,6 +1,6 @@
 //! Llama-family configs from Hugging Face's `config.json`.
 
-use super::{Config, Wrong, rope};
+use super::{LlamaConfig, SpecialTokens, Wrong, rope};
 use crate::tensors::LoadError;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -54,7 +54,17 @@ impl Tokens {
     }
 }
 
-impl Config {
+/// Which family a `config.json` is of.
+pub(super) fn model_type(json: &[u8]) -> Result<String, LoadError> {
+    #[derive(Deserialize)]
+    struct Typed {
+        model_type: String,
+    }
+    let typed: Typed = serde_json::from_slice(json).map_err(|error| LoadError::Config(error.to_string()))?;
+    Ok(typed.model_type)
+}
+
+impl LlamaConfig {
     /// Reads and checks `config.json` of a Llama-family model: `llama`, `mistral`, `qwen2`, `qwen3`.
     ///
     /// # Errors
@@ -65,7 +75,7 @@ impl Config {
     }
 }
 
-fn read(hf: HfConfig) -> Result<Config, Wrong> {
+fn read(hf: HfConfig) -> Result<LlamaConfig, Wrong> {
     refuse_other_maths(&hf)?;
     let kind = hf.model_type.as_str();
     let heads = hf.num_attention_heads;
@@ -79,10 +89,7 @@ fn read(hf: HfConfig) -> Result<Config, Wrong> {
     let theta = parameters.get("rope_theta").and_then(Value::as_f64).or(hf.rope_theta);
     let rope_theta = super::theta(theta.unwrap_or(10_000.0))?;
     super::within(&[("head_dim", head_dim, super::HEAD_DIM_MAX)])?;
-    let mut eos = hf.eos_token_id.map(Tokens::into_vec).unwrap_or_default();
-    eos.sort_unstable();
-    eos.dedup();
-    let config = Config {
+    let config = LlamaConfig {
         vocab_size: hf.vocab_size,
         hidden_size: hf.hidden_size,
         intermediate_size: hf.intermediate_size,
@@ -98,16 +105,14 @@ fn read(hf: HfConfig) -> Result<Config, Wrong> {
         qkv_bias: kind == "qwen2",
         qk_norm: kind == "qwen3",
         tied: hf.tie_word_embeddings.unwrap_or(false),
-        bos: hf.bos_token_id,
-        add_bos: false,
-        eos,
+        special: SpecialTokens::from_hf(hf.bos_token_id, hf.eos_token_id),
     };
     let window = match kind {
         "mistral" => hf.sliding_window,
         _ => hf.sliding_window.filter(|_| hf.use_sliding_window == Some(true)),
     };
     let context_tokens = config.context_tokens.min(window.unwrap_or(usize::MAX));
-    let config = Config { context_tokens, ..config };
+    let config = LlamaConfig { context_tokens, ..config };
     config.check()?;
     Ok(config)
 }
@@ -118,7 +123,7 @@ fn refuse_other_maths(hf: &HfConfig) -> Result<(), Wrong> {
     if !["llama", "mistral", "qwen2", "qwen3"].contains(&kind) {
         return Err(Wrong::new(
             "model_type",
-            format!("{kind:?} does not run here: llama, mistral, qwen2 and qwen3 do"),
+            format!("{kind:?} does not run here: llama, mistral, qwen2, qwen3, gpt_neox and bloom do"),
         ));
     }
     let causal = |names: &Vec<String>| names.iter().all(|name| name.ends_with("ForCausalLM"));

@@ -16,13 +16,14 @@ pub use bert::{BertConfig, Pooling};
 pub use others::{Activation, BloomConfig, GptNeoxConfig};
 
 use crate::{
+    gguf::Gguf,
     rope::{RopeConfig, RopePairs},
     template::TokenizerConfig,
     tensors::LoadError,
     tokenizer::TextTokenizer,
 };
 
-/// Most of each number; see [`Config::check`].
+/// Most of each number; see [`LlamaConfig::check`].
 pub(crate) const VOCAB_MAX: usize = 1 << 20;
 pub(crate) const HIDDEN_MAX: usize = 1 << 16;
 pub(crate) const FFN_MAX: usize = 1 << 18;
@@ -35,7 +36,7 @@ const MATRIX_ELEMENTS_MAX: usize = 1 << 34;
 
 /// The numbers of a model of the Llama family.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Config {
+pub struct LlamaConfig {
     pub vocab_size: usize,
     pub hidden_size: usize,
     pub intermediate_size: usize,
@@ -60,12 +61,70 @@ pub struct Config {
     pub qk_norm: bool,
     /// Whether the output head is the embedding.
     pub tied: bool,
+    pub special: SpecialTokens,
+}
+
+/// The tokens that begin and end texts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpecialTokens {
     /// The token before every text, if the vocabulary has one.
     pub bos: Option<u32>,
     /// Whether `bos` goes before a plain text. Chat templates write theirs themselves.
     pub add_bos: bool,
     /// Tokens that end an answer, ascending, at least one.
     pub eos: Vec<u32>,
+}
+
+/// The numbers of a model that continues text, of any family.
+#[derive(Clone, Debug, PartialEq)]
+pub enum DecoderConfig {
+    Llama(LlamaConfig),
+    GptNeox(GptNeoxConfig),
+    Bloom(BloomConfig),
+}
+
+impl DecoderConfig {
+    /// Reads and checks `config.json`, whose `model_type` decides the family.
+    ///
+    /// # Errors
+    /// [`LoadError::Config`] if it is malformed, out of bounds, or asks for what is not computed here.
+    pub fn parse(json: &[u8]) -> Result<Self, LoadError> {
+        Ok(match hf::model_type(json)?.as_str() {
+            "gpt_neox" => Self::GptNeox(GptNeoxConfig::parse(json)?),
+            "bloom" => Self::Bloom(BloomConfig::parse(json)?),
+            _ => Self::Llama(LlamaConfig::parse(json)?),
+        })
+    }
+
+    /// Reads and checks the metadata of a GGUF file, whose `general.architecture` decides the family.
+    ///
+    /// # Errors
+    /// What is missing, out of bounds, or not computed here.
+    pub fn from_gguf(gguf: &Gguf<'_>) -> Result<Self, LoadError> {
+        Ok(match gguf.str("general.architecture")? {
+            Some("gptneox") => Self::GptNeox(GptNeoxConfig::from_gguf(gguf)?),
+            Some("bloom") => Self::Bloom(BloomConfig::from_gguf(gguf)?),
+            _ => Self::Llama(LlamaConfig::from_gguf(gguf)?),
+        })
+    }
+
+    /// Tokens that the model knows.
+    pub fn vocab_size(&self) -> usize {
+        match self {
+            Self::Llama(config) => config.vocab_size,
+            Self::GptNeox(config) => config.vocab_size,
+            Self::Bloom(config) => config.vocab_size,
+        }
+    }
+
+    /// The tokens that begin and end texts.
+    pub fn special(&self) -> &SpecialTokens {
+        match self {
+            Self::Llama(config) => &config.special,
+            Self::GptNeox(config) => &config.special,
+            Self::Bloom(config) => &config.special,
+        }
+    }
 }
 
 /// A number out of bounds: the field's name in the file, and what is wrong.
@@ -115,7 +174,7 @@ pub(crate) fn theta(value: f64) -> Result<f64, Wrong> {
     }
 }
 
-impl Config {
+impl LlamaConfig {
     /// Its rotary positions.
     pub fn rope(&self) -> RopeConfig {
         let divisors = self.rope_divisors.iter().map(|divisor| f64::from(*divisor)).collect::<Vec<_>>();
@@ -164,7 +223,27 @@ impl Config {
         if divisors.iter().any(|divisor| !(1e-6..=1e6).contains(divisor)) {
             return Err(Wrong::new("rope_scaling", "a divisor of a frequency is out of range"));
         }
-        special_tokens(self.vocab_size, self.bos, &self.eos)?;
+        self.special.check(self.vocab_size)
+    }
+}
+
+impl SpecialTokens {
+    /// Those of `config.json`; what begins a text is known from the tokenizer.
+    fn from_hf(bos: Option<u32>, eos: Option<hf::Tokens>) -> Self {
+        let mut eos = eos.map(hf::Tokens::into_vec).unwrap_or_default();
+        eos.sort_unstable();
+        eos.dedup();
+        Self { bos, add_bos: false, eos }
+    }
+
+    fn check(&self, vocab_size: usize) -> Result<(), Wrong> {
+        let inside = |token: &u32| usize::try_from(*token).is_ok_and(|token| token < vocab_size);
+        if self.eos.is_empty() || self.eos.len() > 64 || !self.eos.iter().all(inside) {
+            return Err(Wrong::new("eos_token_id", "not 1 to 64 tokens of the vocabulary"));
+        }
+        if !self.bos.iter().all(inside) {
+            return Err(Wrong::new("bos_token_id", "not in the vocabulary"));
+        }
         if self.add_bos && self.bos.is_none() {
             return Err(Wrong::new("bos_token_id", "a text is to start with a token that is not named"));
         }
@@ -176,7 +255,7 @@ impl Config {
     ///
     /// # Errors
     /// [`LoadError::Config`] if it is malformed or names a token outside the vocabulary.
-    pub fn add_generation_config(&mut self, json: &[u8]) -> Result<(), LoadError> {
+    pub fn add_generation_config(&mut self, json: &[u8], vocab_size: usize) -> Result<(), LoadError> {
         #[derive(serde::Deserialize)]
         struct Generation {
             eos_token_id: Option<hf::Tokens>,
@@ -186,8 +265,7 @@ impl Config {
         self.eos.extend(generation.eos_token_id.map(hf::Tokens::into_vec).unwrap_or_default());
         self.eos.sort_unstable();
         self.eos.dedup();
-        special_tokens(self.vocab_size, self.bos, &self.eos)
-            .map_err(|wrong| fail(format!("{}: {}", wrong.field, wrong.why)))
+        self.check(vocab_size).map_err(|wrong| fail(format!("{}: {}", wrong.field, wrong.why)))
     }
 
     /// Sets whether texts start with `bos`, as `tokenizer_config.json` says, or, where it is silent,
@@ -196,16 +274,4 @@ impl Config {
         let adds = |bos| config.add_bos_token.unwrap_or_else(|| tokenizer.adds_first(bos));
         self.add_bos = self.bos.is_some_and(adds);
     }
-}
-
-/// Checks the tokens that begin and end texts.
-pub(crate) fn special_tokens(vocab_size: usize, bos: Option<u32>, eos: &[u32]) -> Result<(), Wrong> {
-    let inside = |token: &u32| usize::try_from(*token).is_ok_and(|token| token < vocab_size);
-    if eos.is_empty() || eos.len() > 64 || !eos.iter().all(inside) {
-        return Err(Wrong::new("eos_token_id", "not 1 to 64 tokens of the vocabulary"));
-    }
-    if !bos.iter().all(inside) {
-        return Err(Wrong::new("bos_token_id", "not in the vocabulary"));
-    }
-    Ok(())
 }

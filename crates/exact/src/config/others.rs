@@ -2,7 +2,7 @@
 //! share with [`super::bert`].
 
 use super::{
-    Wrong, epsilon,
+    SpecialTokens, Wrong, epsilon,
     gguf::{Must, Section, special_tokens},
     hf::Tokens,
     within,
@@ -129,8 +129,7 @@ pub struct GptNeoxConfig {
     /// Whether the joint projection's rows go head by head (q, k, v of head 0, then of head 1, …),
     /// as in Hugging Face's files, instead of all queries, all keys, all values, as in GGUF's.
     pub qkv_by_head: bool,
-    pub bos: Option<u32>,
-    pub eos: Vec<u32>,
+    pub special: SpecialTokens,
 }
 
 #[derive(Deserialize)]
@@ -147,11 +146,20 @@ struct HfGptNeox {
     rotary_emb_base: Option<f64>,
     rope_theta: Option<f64>,
     rope_scaling: Option<Value>,
+    rope_parameters: Option<RopeParameters>,
     attention_bias: Option<bool>,
     use_parallel_residual: Option<bool>,
     tie_word_embeddings: Option<bool>,
     bos_token_id: Option<u32>,
     eos_token_id: Tokens,
+}
+
+/// Where newer files have what older ones have in fields of their own.
+#[derive(Deserialize, Default)]
+struct RopeParameters {
+    rope_type: Option<String>,
+    rope_theta: Option<f64>,
+    partial_rotary_factor: Option<f64>,
 }
 
 impl GptNeoxConfig {
@@ -162,13 +170,14 @@ impl GptNeoxConfig {
     pub fn parse(json: &[u8]) -> Result<Self, LoadError> {
         let hf: HfGptNeox = from_json(json, "gpt_neox")?;
         let read = || {
-            if hf.rope_scaling.is_some() {
+            let rope = hf.rope_parameters.unwrap_or_default();
+            if hf.rope_scaling.is_some() || rope.rope_type.is_some_and(|kind| kind != "default") {
                 return Err(Wrong::new("rope_scaling", "not computed here for gpt_neox"));
             }
             if hf.attention_bias == Some(false) {
                 return Err(Wrong::new("attention_bias", "only true is computed here for gpt_neox"));
             }
-            let percent = hf.rotary_pct.unwrap_or(0.25);
+            let percent = rope.partial_rotary_factor.or(hf.rotary_pct).unwrap_or(0.25);
             if !(0.0..=1.0).contains(&percent) {
                 return Err(Wrong::new("rotary_pct", format!("{percent} is not between 0 and 1")));
             }
@@ -185,13 +194,12 @@ impl GptNeoxConfig {
                 context_tokens: hf.max_position_embeddings,
                 layer_norm_eps: epsilon("layer_norm_eps", hf.layer_norm_eps)?,
                 rotary_dim,
-                rope_theta: hf.rotary_emb_base.or(hf.rope_theta).unwrap_or(10_000.0),
+                rope_theta: rope.rope_theta.or(hf.rotary_emb_base).or(hf.rope_theta).unwrap_or(10_000.0),
                 parallel_residual: hf.use_parallel_residual.unwrap_or(true),
                 activation: Activation::parse(&hf.hidden_act)?,
                 tied: hf.tie_word_embeddings.unwrap_or(false),
                 qkv_by_head: true,
-                bos: hf.bos_token_id,
-                eos: hf.eos_token_id.into_vec(),
+                special: SpecialTokens::from_hf(hf.bos_token_id, Some(hf.eos_token_id)),
             })
         };
         read().and_then(Self::checked).map_err(Wrong::in_json)
@@ -205,7 +213,6 @@ impl GptNeoxConfig {
     pub fn from_gguf(gguf: &Gguf<'_>) -> Result<Self, LoadError> {
         let more = [("rope.dimension_count", Must::Any), ("rope.freq_base", Must::Any), ("vocab_size", Must::Any)];
         let section = section(gguf, "gptneox", &keys(&[&more[..], &[("use_parallel_residual", Must::Any)]].concat()))?;
-        let (bos, _, eos) = special_tokens(gguf)?;
         let config = Self {
             vocab_size: section.vocab_size()?,
             hidden_size: section.required("embedding_length")?,
@@ -220,8 +227,7 @@ impl GptNeoxConfig {
             activation: Activation::Gelu,
             tied: gguf.tensor("output.weight")?.is_none(),
             qkv_by_head: false,
-            bos,
-            eos,
+            special: special_tokens(gguf)?,
         };
         config.checked().map_err(Wrong::in_gguf)
     }
@@ -233,7 +239,7 @@ impl GptNeoxConfig {
             return Err(Wrong::new("rotary_pct", format!("{} rotated elements do not fit a head", self.rotary_dim)));
         }
         super::theta(self.rope_theta)?;
-        super::special_tokens(vocab_size, self.bos, &self.eos)?;
+        self.special.check(vocab_size)?;
         Ok(self)
     }
 }
@@ -251,8 +257,7 @@ pub struct BloomConfig {
     /// See [`GptNeoxConfig::qkv_by_head`].
     pub qkv_by_head: bool,
     pub tied: bool,
-    pub bos: Option<u32>,
-    pub eos: Vec<u32>,
+    pub special: SpecialTokens,
 }
 
 #[derive(Deserialize)]
@@ -292,8 +297,7 @@ impl BloomConfig {
                 layer_norm_eps: epsilon("layer_norm_epsilon", hf.layer_norm_epsilon)?,
                 qkv_by_head: true,
                 tied: hf.tie_word_embeddings.unwrap_or(true),
-                bos: hf.bos_token_id,
-                eos: hf.eos_token_id.into_vec(),
+                special: SpecialTokens::from_hf(hf.bos_token_id, Some(hf.eos_token_id)),
             })
         };
         read().and_then(Self::checked).map_err(Wrong::in_json)
@@ -306,7 +310,6 @@ impl BloomConfig {
     pub fn from_gguf(gguf: &Gguf<'_>) -> Result<Self, LoadError> {
         let more = [("attention.head_count_kv", Must::Any), ("vocab_size", Must::Any)];
         let section = section(gguf, "bloom", &keys(&more))?;
-        let (bos, _, eos) = special_tokens(gguf)?;
         let (hidden_size, heads) = (section.required("embedding_length")?, section.required("attention.head_count")?);
         for (name, expected) in
             [("feed_forward_length", hidden_size.saturating_mul(4)), ("attention.head_count_kv", heads)]
@@ -324,8 +327,7 @@ impl BloomConfig {
             layer_norm_eps: gguf_epsilon(&section)?,
             qkv_by_head: false,
             tied: gguf.tensor("output.weight")?.is_none(),
-            bos,
-            eos,
+            special: special_tokens(gguf)?,
         };
         config.checked().map_err(Wrong::in_gguf)
     }
@@ -333,7 +335,7 @@ impl BloomConfig {
     fn checked(self) -> Result<Self, Wrong> {
         let Self { vocab_size, hidden_size, layers, heads, context_tokens, .. } = self;
         check_sizes(vocab_size, hidden_size, hidden_size.saturating_mul(4), layers, heads, context_tokens)?;
-        super::special_tokens(vocab_size, self.bos, &self.eos)?;
+        self.special.check(vocab_size)?;
         Ok(self)
     }
 

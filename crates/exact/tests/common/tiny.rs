@@ -1,6 +1,7 @@
 //! Pseudo-random weights and a tiny model of them, the same on every machine.
 
-use althing_exact::{Config, Format, Llama, LoadError, Tensor, TensorSource, llama::logits_digest};
+use althing_exact::{Decoder, DecoderConfig, Format, LlamaConfig, LoadError, Tensor, TensorSource};
+use althing_exact::{config::SpecialTokens, decoder::logits_digest};
 use std::collections::BTreeMap;
 
 /// xorshift64.
@@ -69,8 +70,8 @@ pub const VOCABULARY: u32 = 300;
 impl Tiny {
     /// The model with matrices of one format; with `extras` also biases, norms of queries and keys, a
     /// head of its own, and every choice of rotary positions other than the plain ones.
-    pub fn model(format: Format, extras: bool) -> Llama {
-        let config = Config {
+    pub fn model(format: Format, extras: bool) -> Decoder {
+        let config = LlamaConfig {
             vocab_size: VOCABULARY as usize,
             hidden_size: 256,
             intermediate_size: 512,
@@ -86,9 +87,7 @@ impl Tiny {
             qkv_bias: extras,
             qk_norm: extras,
             tied: !extras,
-            bos: None,
-            add_bos: false,
-            eos: vec![0],
+            special: SpecialTokens { bos: None, add_bos: false, eos: vec![0] },
         };
         let mut config = config;
         let mut tiny = Self { tensors: BTreeMap::new() };
@@ -123,7 +122,7 @@ impl Tiny {
                 }
             }
         }
-        Llama::load(config, &tiny).unwrap()
+        Decoder::load(&DecoderConfig::Llama(config), &tiny).unwrap()
     }
 
     fn put(&mut self, random: &mut Random, name: &str, format: Format, shape: &[usize]) {
