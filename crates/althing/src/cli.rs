@@ -416,6 +416,10 @@ pub enum ModelCommand {
     },
     /// Run a model from its files, without a network.
     Run(crate::local::RunArgs),
+    /// Check an answer that somebody made with a model, token by token, in one reading.
+    Check(crate::local::CheckArgs),
+    /// Make vectors of texts, without a network.
+    Embed(crate::local::EmbedArgs),
     /// Governance alone rewards models: says how to propose it.
     Reward {
         model: String,

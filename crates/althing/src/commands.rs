@@ -450,6 +450,8 @@ async fn model(command: ModelCommand, json: bool) -> Result<()> {
             send(&wallet, json, |_| Call::ModelTermsSet { model: model.id, fee, payee }).await.map(drop)
         }
         ModelCommand::Run(args) => local::run(args, json),
+        ModelCommand::Check(args) => local::check(args, json),
+        ModelCommand::Embed(args) => local::embed(args, json),
         ModelCommand::Reward { model, rest: _ } => bail!(
             "governance alone sets rewards: propose it with `althing proposal create --title TITLE --reward \
              {model}=RATE_PERCENT:UNIT_BYTES`"

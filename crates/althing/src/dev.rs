@@ -9,7 +9,7 @@ use crate::{
     shipped,
 };
 use althing_content::Cid;
-use althing_gateway::{Answer, ApiKey, Ask, LaneWish, Level, Progress};
+use althing_gateway::{Answer, ApiKey, Ask, AskInput, LaneWish, Level, Progress};
 use althing_provider::Behaviour;
 use althing_runtime::{ChatInput, Engine, Package};
 use althing_sdk::LedgerClient;
@@ -335,7 +335,7 @@ async fn ask(network: &Network, question: &str) -> Result<(Answer, Vec<althing_t
     let ask = Ask {
         model: network.model.clone(),
         lane: LaneWish::Open,
-        input: ChatInput::ask(question),
+        input: AskInput::Chat(ChatInput::ask(question)),
         seed: None,
         wait: None,
     };
@@ -384,13 +384,13 @@ async fn ask(network: &Network, question: &str) -> Result<(Answer, Vec<althing_t
 fn tell(answer: &Answer, refuted: Vec<althing_types::OrderId>, json: bool, elapsed: Duration) -> Result<()> {
     if json {
         return output::json(&Told {
-            answer: &answer.text,
+            answer: answer.output.text(),
             order: answer.order.id,
             model: &answer.model.name,
             package: answer.order.package,
             seed: answer.order.seed,
             provider: answer.provider,
-            output_cid: answer.output,
+            output_cid: answer.output_cid,
             agreed_by: &answer.agreed_by,
             verification: answer.level,
             fee: answer.order.fee,
@@ -399,13 +399,13 @@ fn tell(answer: &Answer, refuted: Vec<althing_types::OrderId>, json: bool, elaps
             elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
         });
     }
-    println!("\n{}\n", answer.text);
+    println!("\n{}\n", answer.output.text());
     let seed = answer.order.seed.map_or("none".into(), |seed| seed.to_string());
     eprintln!("order     {}", answer.order.id);
     eprintln!("model     {} ({})", answer.model.name, answer.order.package);
     eprintln!("seed      {seed}, given by the network");
     eprintln!("answered  by {}", answer.provider);
-    eprintln!("output    {}", answer.output);
+    eprintln!("output    {}", answer.output_cid);
     for provider in &answer.agreed_by {
         eprintln!("re-run    by {provider}: the same bits");
     }

@@ -1,8 +1,11 @@
 //! `althing model run`: a model from its files, without a network.
 
 use crate::output;
-use althing_runtime::local::{FinishReason, Level, LocalModel, LocalRequest, LocalRun, Plan, Sampling};
-use anyhow::Result;
+use althing_runtime::local::{
+    FinishReason, Level, LocalEmbeddingModel, LocalModel, LocalRequest, LocalRun, LocalTranscript, Plan, Sampling,
+    logits_digest,
+};
+use anyhow::{Context as _, Result};
 use clap::Args;
 use std::{
     io::Write as _,
@@ -42,6 +45,40 @@ pub struct RunArgs {
     /// A text that ends the answer; may be given again.
     #[arg(long)]
     stop: Vec<String>,
+    /// Threads. [default: all]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: Option<u16>,
+    /// Instructions: auto, avx512, avx2, sse2, neon, simd128 or scalar. They change the speed, never a bit.
+    #[arg(long, default_value = "auto")]
+    level: Level,
+    /// Write a transcript that whoever has the model can check with `model check`.
+    #[arg(long, value_name = "FILE")]
+    transcript: Option<PathBuf>,
+}
+
+/// `model check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// A GGUF file, a directory with config.json, tokenizer.json and *.safetensors, or a package.
+    path: PathBuf,
+    /// What `model run --transcript` wrote, on any machine.
+    transcript: PathBuf,
+    /// Threads. [default: all]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: Option<u16>,
+    /// Instructions: auto, avx512, avx2, sse2, neon, simd128 or scalar.
+    #[arg(long, default_value = "auto")]
+    level: Level,
+}
+
+/// `model embed`.
+#[derive(Debug, Args)]
+pub struct EmbedArgs {
+    /// A GGUF file, a directory of Hugging Face's files, or a package, of a BERT-family model.
+    path: PathBuf,
+    /// Texts, a vector for each.
+    #[arg(required = true)]
+    texts: Vec<String>,
     /// Threads. [default: all]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
@@ -88,6 +125,7 @@ pub fn bench(args: BenchModelArgs, json: bool) -> Result<()> {
     let figures = serde_json::json!({
         "prefill_tokens_per_second": speed.prefill,
         "decode_tokens_per_second": speed.decode,
+        "decode_traced_tokens_per_second": speed.decode_traced,
         "decode_batched_tokens_per_second": speed.decode_batched,
         "batch": args.batch,
         "prompt_tokens": args.prompt_tokens,
@@ -101,6 +139,7 @@ pub fn bench(args: BenchModelArgs, json: bool) -> Result<()> {
     output::data(json, &figures, |_| {
         println!("prefill  {:.1} tokens/s", speed.prefill);
         println!("decode   {:.1} tokens/s", speed.decode);
+        println!("traced   {:.1} tokens/s: decode with a trace of every step", speed.decode_traced);
         println!("batched  {:.1} tokens/s, {} answers at once", speed.decode_batched, args.batch);
         println!("{level} on {threads} threads, loaded in {:.2} s", load.as_secs_f64());
     })
@@ -142,7 +181,84 @@ pub fn run(args: RunArgs, json: bool) -> Result<()> {
         // Whoever stopped reading wants no more.
         json || (write!(stdout, "{piece}").is_ok() && stdout.flush().is_ok())
     })?;
+    if let Some(path) = &args.transcript {
+        let text = serde_json::to_string_pretty(&answer.transcript)?;
+        std::fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
+    }
     report(&answer, &model, load, &plan, json)
+}
+
+/// Checks a transcript.
+///
+/// # Errors
+/// If the files cannot be used, or what about the transcript is not what the model gives.
+pub fn check(args: CheckArgs, json: bool) -> Result<()> {
+    let name = args.transcript.display();
+    let text = std::fs::read_to_string(&args.transcript).with_context(|| format!("cannot read {name}"))?;
+    let transcript: LocalTranscript =
+        serde_json::from_str(&text).with_context(|| format!("{name} is not what `model run --transcript` writes"))?;
+    let plan = Plan::at(args.level, args.threads.map_or_else(threads_of_machine, usize::from));
+    let spinner = output::spinner(format!("checking {name}"));
+    let model = LocalModel::open(&args.path)?;
+    let started = Instant::now();
+    let checked = model.check(&transcript, &plan);
+    let took = started.elapsed();
+    spinner.finish_and_clear();
+    checked.with_context(|| format!("{name} is not an answer of {}", args.path.display()))?;
+    let figures = serde_json::json!({
+        "tokens": transcript.tokens.len(),
+        "trace_root": transcript.trace_root,
+        "seconds": took.as_secs_f64(),
+    });
+    output::data(json, &figures, |_| {
+        println!("right: {} tokens, trace root {}", transcript.tokens.len(), transcript.trace_root);
+        eprintln!("checked in {:.2} s", took.as_secs_f64());
+    })
+}
+
+/// Makes vectors of texts.
+///
+/// # Errors
+/// If the files cannot be used, or a text does not fit.
+pub fn embed(args: EmbedArgs, json: bool) -> Result<()> {
+    let plan = Plan::at(args.level, args.threads.map_or_else(threads_of_machine, usize::from));
+    let spinner = output::spinner(format!("loading {}", args.path.display()));
+    let model = LocalEmbeddingModel::open(&args.path);
+    spinner.finish_and_clear();
+    let model = model?;
+    let started = Instant::now();
+    let (embeddings, trace_root) = model.embed(&args.texts, &plan)?;
+    let took = started.elapsed();
+    let vectors: Vec<_> =
+        embeddings.vectors.iter().map(|vector| (vector, hex::encode(logits_digest(vector)))).collect();
+    let figures = serde_json::json!({
+        "embeddings": vectors.iter().map(|(vector, digest)| serde_json::json!({"vector": vector, "digest": digest}))
+            .collect::<Vec<_>>(),
+        "prompt_tokens": embeddings.tokens,
+        "trace_root": trace_root,
+        "seconds": took.as_secs_f64(),
+        "weights_bytes": model.weights_bytes(),
+        "level": plan.level.to_string(),
+        "threads": plan.pool.threads(),
+    });
+    output::data(json, &figures, |_| {
+        for (vector, digest) in &vectors {
+            let first: Vec<_> = vector.iter().take(4).map(|x| format!("{x:.4}")).collect();
+            println!("{} … ({} numbers, digest {digest})", first.join(" "), vector.len());
+        }
+        if let [(first, _), rest @ ..] = &vectors[..] {
+            for (index, (vector, _)) in (2..).zip(rest) {
+                println!("text 1 and text {index} are {:.3} alike", cosine(first, vector));
+            }
+        }
+        eprintln!("{} tokens in {:.3} s", embeddings.tokens, took.as_secs_f64());
+    })
+}
+
+/// How alike two vectors are, from -1 to 1.
+fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }
 
 fn report(answer: &LocalRun, model: &LocalModel, load: Duration, plan: &Plan, json: bool) -> Result<()> {
@@ -165,6 +281,7 @@ fn report(answer: &LocalRun, model: &LocalModel, load: Duration, plan: &Plan, js
             "level": level,
             "threads": threads,
             "logits_digest": digest,
+            "trace_root": answer.transcript.trace_root,
         }));
     }
     println!();

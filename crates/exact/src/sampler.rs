@@ -8,7 +8,8 @@ use rand_core::{Rng as _, SeedableRng as _};
 const NEGLIGIBLE: f32 = -17.0;
 
 /// How a token is chosen.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Sampling {
     /// 0 takes the likeliest token always.
     pub temperature: f32,

@@ -8,8 +8,16 @@ use common::{Tiny, VOCABULARY};
 use proptest::prelude::*;
 use std::sync::LazyLock;
 
-static MODELS: LazyLock<Vec<Decoder>> =
-    LazyLock::new(|| Format::ALL.into_iter().map(|format| Tiny::model(format, format > Format::F16)).collect());
+static MODELS: LazyLock<Vec<Decoder>> = LazyLock::new(|| {
+    let llamas = Format::ALL.into_iter().map(|format| Tiny::model(format, format > Format::F16));
+    let others = [
+        Tiny::gpt_neox(Format::F32, true, true),
+        Tiny::gpt_neox(Format::Q8_0, true, false),
+        Tiny::bloom(Format::F32),
+        Tiny::bloom(Format::Q4_0),
+    ];
+    llamas.chain(others).collect()
+});
 
 fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
@@ -23,10 +31,10 @@ fn one_by_one(model: &Decoder, tokens: &[u32]) -> Vec<u32> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(32))]
     #[test]
     fn batches_and_pieces_have_the_bits_of_one_by_one(
-        which in 0..Format::ALL.len(), threads in 1usize..5,
+        which in 0..Format::ALL.len() + 4, threads in 1usize..5,
         sequences in proptest::collection::vec(proptest::collection::vec(0..VOCABULARY, 1..90), 1..4),
         cuts in proptest::collection::vec(1usize..80, 4), kept in 0usize..90,
     ) {

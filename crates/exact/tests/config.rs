@@ -254,7 +254,7 @@ fn gguf_metadata_that_changes_the_computation_is_refused_by_its_key() {
         (gguf("llama").zeros("rope_freqs.weight", &[7]), "rope_freqs.weight"),
         (gguf("llama").zeros("rope_freqs.weight", &[8]), "rope_scaling: a divisor"),
         (gguf("llama").u32("llama.attention.key_length", u32::MAX), "not the 4294967295 of a head"),
-        (gguf("gemma"), "\"gemma\" is not of the Llama family"),
+        (gguf("gemma"), "\"gemma\" does not run here"),
         (gguf("llama").u32("tokenizer.ggml.eot_token_id", 5000), "eos_token_id"),
         (gguf("llama").strs("tokenizer.ggml.tokens", &vec!["x"; 1001]), "more tokens than rows"),
         (GgufFile::default(), "general.architecture\": missing"),

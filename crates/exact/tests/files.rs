@@ -1,11 +1,13 @@
-//! The same model as a GGUF file and as a Hugging Face directory, both written by
+//! The same models as GGUF files and as Hugging Face directories, both written by
 //! `tools/make_model.py llama --hidden 32 --layers 1 --heads 2 --kv-heads 1 --ffn 32 --vocab 640
-//! --context 64 --tied --format q8_0 --out llama.gguf --hf llama`.
+//! --context 64 --tied --format q8_0 --out llama.gguf --hf llama` and, for `gpt_neox`, `bloom` and
+//! `bert`, by `tools/make_model.py FAMILY --hidden 16 --layers 2 --heads 2 --ffn 32 --vocab 300
+//! --context 64 --out FAMILY.gguf --hf FAMILY` (64 for bloom's --ffn).
 
 #![allow(clippy::unwrap_used)] // helpers of tests
 
 use althing_exact::{
-    Format, LlamaConfig, PromptPart,
+    EmbeddingModel, Format, GenerateRequest, LlamaConfig, Plan, PromptPart, Sampling, TextModel,
     gguf::{Gguf, GgufTensors},
     template::{ChatTemplate, TemplateMessage, TokenizerConfig},
     tensors::TensorSource,
@@ -64,14 +66,82 @@ fn tensors_of_a_written_file_have_the_shapes_that_the_config_asks_for() {
     assert_eq!(tensors.tensor("lm_head.weight").unwrap(), None);
 }
 
+fn path(name: &str) -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+#[test]
+fn other_families_have_the_same_bits_from_both_kinds_of_file() {
+    let plan = Plan::new(1);
+    let request = GenerateRequest {
+        prompt: vec![PromptPart::Text("What is it that you want?".into())],
+        max_tokens: 20,
+        sampling: Sampling { temperature: 1.0, ..Sampling::default() },
+        seed: 2,
+        stop: Vec::new(),
+    };
+    for family in ["gpt_neox", "bloom"] {
+        let [gguf, hf] = [format!("{family}.gguf"), family.into()].map(|name| {
+            let model = TextModel::open(&path(&name)).unwrap();
+            model.generate(&request, &plan, |_: &str| true).unwrap()
+        });
+        assert!(gguf.completion_tokens > 3 && !gguf.text.is_empty(), "{family}: {gguf:?}");
+        assert_eq!(gguf, hf, "{family}");
+    }
+    let texts = ["Hello there!", "they're here", "free men met once a year"].map(str::to_owned);
+    let [gguf, hf] = ["bert.gguf", "bert"].map(|name| {
+        let model = EmbeddingModel::open(&path(name)).unwrap();
+        model.embed(&texts, &plan, &mut ()).unwrap()
+    });
+    assert_eq!(gguf, hf);
+    assert!(gguf.vectors.iter().all(|vector| vector.len() == 16) && gguf.vectors[0] != gguf.vectors[1]);
+}
+
+#[test]
+fn a_model_of_another_kind_is_refused_in_words() {
+    for name in ["bert.gguf", "bert"] {
+        let error = TextModel::open(&path(name)).err().unwrap().to_string();
+        assert!(error.contains("bert") && error.contains("embeddings"), "{error}");
+    }
+    for name in ["bloom.gguf", "bloom"] {
+        let error = EmbeddingModel::open(&path(name)).err().unwrap().to_string();
+        assert!(error.contains("\"bloom\"") && error.contains("\"bert\""), "{error}");
+    }
+}
+
+#[test]
+fn texts_that_do_not_fit_are_refused_by_their_number() {
+    let model = EmbeddingModel::open(&path("bert")).unwrap();
+    let embed = |texts: &[&str]| {
+        let texts: Vec<_> = texts.iter().map(|text| (*text).to_owned()).collect();
+        model.embed(&texts, &Plan::new(1), &mut ()).map_err(|error| error.to_string())
+    };
+    let long = "law ".repeat(70);
+    assert_eq!(embed(&["fine", &long]), Err("the model holds 64 tokens: text 1 has 72".into()));
+    // The model's own tokens around nothing are a text, too.
+    assert!(embed(&[""]).is_ok());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
-    fn no_mutation_of_a_written_file_panics(changes in prop::collection::vec((0..14_000usize, any::<u8>()), 1..4)) {
-        let mut file = read("llama.gguf");
+    fn no_mutation_of_a_written_file_panics(
+        which in 0..4usize, changes in prop::collection::vec((0..14_000usize, any::<u8>()), 1..4),
+    ) {
+        let mut file = read(["llama.gguf", "gpt_neox.gguf", "bloom.gguf", "bert.gguf"][which]);
         for (at, byte) in changes {
             file[at] = byte;
+        }
+        let plan = Plan::new(1);
+        if let Ok(model) = TextModel::from_gguf(&file) {
+            let prompt = vec![PromptPart::Text("Hello there".into())];
+            let request =
+                GenerateRequest { prompt, max_tokens: 2, sampling: Sampling::default(), seed: 0, stop: Vec::new() };
+            let _ = model.generate(&request, &plan, |_: &str| true);
+        }
+        if let Ok(model) = EmbeddingModel::from_gguf(&file) {
+            let _ = model.embed(&["Hello there".to_owned()], &plan, &mut ());
         }
         if let Ok(gguf) = Gguf::read(&file) {
             let _ = GgufTensors::new(&gguf);

@@ -6,7 +6,9 @@ use crate::{
     receipts::Receipts,
 };
 use althing_content::file_cid;
-use althing_runtime::{ChatInput, ChatOutput, Engine, chat::Finish};
+use althing_runtime::{
+    ChatInput, ChatOutput, EmbeddingInput, EmbeddingOutput, Engine, Interface, chat::Finish, embedding::Vector,
+};
 use althing_sdk::{
     ClientError, Clock, Content, ContentError, LedgerClient, Receipt, SendError, Sender,
     delivery::{DeliveryRequest, Frame, Transcript},
@@ -102,13 +104,36 @@ pub enum LaneWish {
     Chosen,
 }
 
+/// What a model is given.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AskInput {
+    Chat(ChatInput),
+    Embedding(EmbeddingInput),
+}
+
+impl AskInput {
+    fn to_bytes(&self) -> Vec<u8> {
+        match self {
+            Self::Chat(input) => input.to_bytes(),
+            Self::Embedding(input) => input.to_bytes(),
+        }
+    }
+
+    fn interface(&self) -> Interface {
+        match self {
+            Self::Chat(_) => Interface::Chat,
+            Self::Embedding(_) => Interface::Embedding,
+        }
+    }
+}
+
 /// A question.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ask {
     /// Name of a registered model.
     pub model: String,
     pub lane: LaneWish,
-    pub input: ChatInput,
+    pub input: AskInput,
     /// A sampling seed fixed by the client. (T-2)
     pub seed: Option<u64>,
     /// The level that the client waits for, at least; if it says nothing, what the lane is for.
@@ -130,17 +155,31 @@ pub enum Progress {
     Text(String),
 }
 
+/// What a model gave.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AnswerOutput {
+    Chat { text: String, finish_reason: Finish, prompt_tokens: u32, completion_tokens: u32 },
+    Embeddings { vectors: Vec<Vector>, prompt_tokens: u32 },
+}
+
+impl AnswerOutput {
+    /// The answer's words; embeddings have none.
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Chat { text, .. } => text,
+            Self::Embeddings { .. } => "",
+        }
+    }
+}
+
 /// A verified answer.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    pub text: String,
-    pub finish_reason: Finish,
-    pub prompt_tokens: u32,
-    pub completion_tokens: u32,
+    pub output: AnswerOutput,
     pub order: Order,
     pub model: Model,
     pub provider: Address,
-    pub output: Cid,
+    pub output_cid: Cid,
     pub agreed_by: Vec<Address>,
     pub level: Level,
     pub receipt: Receipt,
@@ -229,6 +268,56 @@ fn level_wanted(ask: &Ask, params: &Params) -> Result<Level, AskError> {
     }
 }
 
+/// Refuses what the model would refuse, before anybody pays.
+fn check_input(engine: &dyn Engine, ask: &Ask, input: &[u8]) -> Result<(), AskError> {
+    if engine.interface() != ask.input.interface() {
+        let path = match engine.interface() {
+            Interface::Chat => "chat/completions",
+            Interface::Embedding => "embeddings",
+        };
+        let message = format!("The model `{}` is not for this: it answers at /v1/{path}.", ask.model);
+        return Err(AskError::Refused { code: "wrong_interface".into(), message });
+    }
+    match engine.measure(input) {
+        Some((tokens, context)) if tokens >= context => {
+            let what = match engine.interface() {
+                Interface::Chat => "messages",
+                Interface::Embedding => "longest text",
+            };
+            let message = format!(
+                "This model's maximum context length is {context} tokens. However, your {what} resulted in {tokens} tokens. Please reduce the length of the {what}."
+            );
+            Err(AskError::Refused { code: "context_length_exceeded".into(), message })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Reads an output of the interface that was asked for.
+fn read_output(interface: Interface, order: OrderId, bytes: &[u8]) -> Result<AnswerOutput, AskError> {
+    let unusable = |what: &str, error: serde_json::Error| AskError::Unusable {
+        order,
+        reason: format!("it is not {what} output: {error}"),
+    };
+    let refusal = match interface {
+        Interface::Chat => match ChatOutput::parse(bytes).map_err(|error| unusable("a chat", error))? {
+            ChatOutput::Answer { text, finish_reason, prompt_tokens, completion_tokens } => {
+                return Ok(AnswerOutput::Chat { text, finish_reason, prompt_tokens, completion_tokens });
+            }
+            ChatOutput::Refusal { error } => error,
+        },
+        Interface::Embedding => {
+            match EmbeddingOutput::parse(bytes).map_err(|error| unusable("an embedding", error))? {
+                EmbeddingOutput::Vectors { vectors, prompt_tokens } => {
+                    return Ok(AnswerOutput::Embeddings { vectors, prompt_tokens });
+                }
+                EmbeddingOutput::Refusal { error } => error,
+            }
+        }
+    };
+    Err(AskError::Refused { code: refusal.code, message: refusal.message })
+}
+
 impl Gateway {
     /// A gateway on the network that `client` is connected to.
     ///
@@ -270,13 +359,8 @@ impl Gateway {
             other => other?,
         };
         let input = ask.input.to_bytes();
-        if let Some((tokens, context)) = self.parts.engines.get(&model.id).and_then(|engine| engine.measure(&input))
-            && tokens >= context
-        {
-            let message = format!(
-                "This model's maximum context length is {context} tokens. However, your messages resulted in {tokens} tokens. Please reduce the length of the messages."
-            );
-            return Err(AskError::Refused { code: "context_length_exceeded".into(), message });
+        if let Some(engine) = self.parts.engines.get(&model.id) {
+            check_input(&**engine, ask, &input)?;
         }
         let params = self.parts.client.params().await?;
         match ask.lane {
@@ -354,8 +438,8 @@ impl Gateway {
                 OrderState::Refunded { .. } => return Err(AskError::NotAnswered(id)),
                 _ => {
                     let output = self.fetch_output(&order).await?;
-                    let answer = self.finish(id, model, input, output).await?;
-                    tell(progress, Progress::Text(answer.text.clone()));
+                    let answer = self.finish(id, ask, model, input, output).await?;
+                    tell(progress, Progress::Text(answer.output.text().to_owned()));
                     return Ok(answer);
                 }
             }
@@ -511,9 +595,9 @@ impl Gateway {
                     if !stated || file_cid(&output_bytes) != output {
                         return Err(AskError::Dishonest);
                     }
-                    let answer = self.finish(id, model, input.to_vec(), output_bytes).await?;
+                    let answer = self.finish(id, ask, model, input.to_vec(), output_bytes).await?;
                     // What was streamed and what is bound by the ledger are the same words.
-                    if answer.text != text {
+                    if answer.output.text() != text {
                         return Err(AskError::Dishonest);
                     }
                     return Ok(answer);
@@ -528,6 +612,7 @@ impl Gateway {
     async fn finish(
         &self,
         id: OrderId,
+        ask: &Ask,
         model: &Model,
         input: Vec<u8>,
         output_bytes: Vec<u8>,
@@ -537,7 +622,7 @@ impl Gateway {
         let Some(solution) = proof.order.solutions.first() else {
             return Err(unusable("its solution does not stand any more".into()));
         };
-        let (provider, output) = (solution.provider, solution.output);
+        let (provider, output_cid) = (solution.provider, solution.output);
         let order = proof.order.clone();
         let receipt = Receipt {
             version: 1,
@@ -548,25 +633,16 @@ impl Gateway {
             output: output_bytes,
         };
         let receipt_place = self.parts.receipts.keep(&receipt)?;
-        match ChatOutput::parse(&receipt.output) {
-            Ok(ChatOutput::Answer { text, finish_reason, prompt_tokens, completion_tokens }) => Ok(Answer {
-                text,
-                finish_reason,
-                prompt_tokens,
-                completion_tokens,
-                provider,
-                output,
-                agreed_by: order.agreements.iter().map(|agreement| agreement.provider).collect(),
-                level: Level::of(&order),
-                model: model.clone(),
-                order,
-                receipt,
-                receipt_place,
-            }),
-            Ok(ChatOutput::Refusal { error }) => Err(AskError::Refused { code: error.code, message: error.message }),
-            Err(error) => {
-                Err(AskError::Unusable { order: order.id, reason: format!("it is not a chat output: {error}") })
-            }
-        }
+        Ok(Answer {
+            output: read_output(ask.input.interface(), id, &receipt.output)?,
+            provider,
+            output_cid,
+            agreed_by: order.agreements.iter().map(|agreement| agreement.provider).collect(),
+            level: Level::of(&order),
+            model: model.clone(),
+            order,
+            receipt,
+            receipt_place,
+        })
     }
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `GET /v1/models`, `/v1/models/{name}` | models, once for each lane |
 //! | `POST /v1/chat/completions` | an answer, streamed or whole |
+//! | `POST /v1/embeddings` | vectors of texts |
 //! | `GET /v1/receipts/{order}` | a receipt |
 //! | `GET /` | a page to try it |
 //!
@@ -12,7 +13,9 @@
 use crate::{
     ask::{Answer, AskError, Gateway, Progress},
     keys::{ApiKey, ApiKeys},
-    openai::{ApiError, ChatRequest, Chunks, OPEN_SUFFIX, Provenance, completion, listed, receipt_path},
+    openai::{
+        ApiError, ChatRequest, Chunks, EmbeddingRequest, OPEN_SUFFIX, Provenance, completion, listed, receipt_path,
+    },
 };
 use axum::{
     Json, Router,
@@ -45,6 +48,7 @@ pub fn router(gateway: Arc<Gateway>, keys: ApiKeys) -> Router {
         .route("/v1/models", get(models))
         .route("/v1/models/{*name}", get(model))
         .route("/v1/chat/completions", post(chat))
+        .route("/v1/embeddings", post(embeddings))
         .route("/v1/receipts/{order}", get(receipt))
         .fallback(|request: Request| async move {
             ApiError::not_found(format!("Unknown request: {} {}", request.method(), request.uri().path()))
@@ -168,6 +172,20 @@ async fn chat(
     let answer = api_error(result.await)?;
     let body = completion(&id, now_s(), &request.model, &answer);
     Ok((headers(&Provenance::of(&answer)), Json(body)).into_response())
+}
+
+async fn embeddings(
+    State(shared): State<Shared>,
+    Caller(key): Caller,
+    body: Result<Json<EmbeddingRequest>, JsonRejection>,
+) -> Result<Response, ApiError> {
+    let Json(request) = body.map_err(|error| ApiError::invalid("body", error.body_text()))?;
+    let (_, result) = start(&shared, key, request.to_ask()?);
+    let answer = api_error(result.await).map_err(|error| match error.param.as_deref() {
+        Some("messages") => ApiError { param: Some("input".into()), ..error },
+        _ => error,
+    })?;
+    Ok((headers(&Provenance::of(&answer)), Json(request.response(&answer)?)).into_response())
 }
 
 /// What the network adds, as headers of a whole answer.

@@ -17,7 +17,9 @@ pub mod keys;
 pub mod openai;
 pub mod receipts;
 
-pub use ask::{Answer, Ask, AskError, Gateway, GatewayConfig, LaneWish, Level, Parts, Progress};
+pub use ask::{
+    Answer, AnswerOutput, Ask, AskError, AskInput, Gateway, GatewayConfig, LaneWish, Level, Parts, Progress,
+};
 pub use deliveries::{Deliveries, DeliveryError, HttpDeliveries};
 pub use http::router;
 pub use keys::{ApiKey, ApiKeys, ApiKeysError};

@@ -1,7 +1,7 @@
 //! Requests, answers and errors as OpenAI's clients expect them.
 
-use crate::ask::{Answer, Ask, AskError, LaneWish, Level};
-use althing_runtime::{ChatInput, ChatMessage, Role, chat::Finish};
+use crate::ask::{Answer, AnswerOutput, Ask, AskError, AskInput, LaneWish, Level};
+use althing_runtime::{ChatInput, ChatMessage, EmbeddingInput, Role, chat::Finish, embedding::TEXTS_MAX};
 use althing_sdk::{ClientError, SendError};
 use althing_types::{Address, Amount, Cid, Model, OrderId, object::SEED_MODULUS};
 use axum::{
@@ -222,24 +222,116 @@ impl ChatRequest {
         if max_tokens == Some(0) {
             return Err(ApiError::invalid("max_tokens", "at least 1"));
         }
-        let (model, lane) = match self.model.strip_suffix(OPEN_SUFFIX) {
-            Some(model) => (model, LaneWish::Open),
-            None => (self.model.as_str(), LaneWish::Chosen),
-        };
+        let (model, lane) = lane_of(&self.model);
         let seed = self.seed.map(|seed| u64::from_ne_bytes(seed.to_ne_bytes()) % SEED_MODULUS);
         Ok(Ask {
             model: model.into(),
             lane,
-            input: ChatInput {
+            input: AskInput::Chat(ChatInput {
                 messages,
                 max_tokens,
                 temperature: range("temperature", self.temperature, |t| (0.0..=2.0).contains(&t), "between 0 and 2")?,
                 top_p: range("top_p", self.top_p, |p| p > 0.0 && p <= 1.0, "above 0 and up to 1")?,
                 stop,
-            },
+            }),
             seed,
             wait: self.wait,
         })
+    }
+}
+
+/// A model's name, and the lane that its ending asks for.
+fn lane_of(model: &str) -> (&str, LaneWish) {
+    match model.strip_suffix(OPEN_SUFFIX) {
+        Some(model) => (model, LaneWish::Open),
+        None => (model, LaneWish::Chosen),
+    }
+}
+
+/// `POST /v1/embeddings`.
+#[derive(Debug, Deserialize)]
+pub struct EmbeddingRequest {
+    pub model: String,
+    pub input: EmbeddingTexts,
+    #[serde(default)]
+    pub encoding_format: EncodingFormat,
+    pub dimensions: Option<serde_json::Value>,
+    /// Ours: `none`, `agreed` or `final`. (V-1)
+    pub wait: Option<Level>,
+}
+
+/// One text or several; tokens, which the API allows, are another model's business.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub enum EmbeddingTexts {
+    One(String),
+    Many(Vec<String>),
+    Tokens(Vec<serde_json::Value>),
+}
+
+/// How vectors are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EncodingFormat {
+    #[default]
+    Float,
+    Base64,
+}
+
+impl EmbeddingRequest {
+    /// The question that the request asks.
+    ///
+    /// # Errors
+    /// [`ApiError`] with the parameter that cannot be served.
+    pub fn to_ask(&self) -> Result<Ask, ApiError> {
+        let texts = match &self.input {
+            EmbeddingTexts::One(text) => vec![text.clone()],
+            EmbeddingTexts::Many(texts) => texts.clone(),
+            EmbeddingTexts::Tokens(_) => {
+                return Err(ApiError::invalid("input", "a text or a list of texts: tokens are not supported"));
+            }
+        };
+        if self.dimensions.as_ref().is_some_and(|dimensions| !dimensions.is_null()) {
+            let message = "`dimensions` is not supported: vectors have as many as the model gives them";
+            return Err(ApiError::invalid("dimensions", message));
+        }
+        if texts.is_empty() || texts.len() > TEXTS_MAX {
+            return Err(ApiError::invalid("input", format!("{} texts are not between 1 and {TEXTS_MAX}", texts.len())));
+        }
+        if texts.iter().any(String::is_empty) {
+            return Err(ApiError::invalid("input", "a text is empty"));
+        }
+        let (model, lane) = lane_of(&self.model);
+        let input = AskInput::Embedding(EmbeddingInput { texts });
+        Ok(Ask { model: model.into(), lane, input, seed: None, wait: self.wait })
+    }
+
+    /// The response.
+    ///
+    /// # Errors
+    /// If the vectors are none.
+    pub fn response(&self, answer: &Answer) -> Result<serde_json::Value, ApiError> {
+        let unusable =
+            |message: String| ApiError::new(StatusCode::BAD_GATEWAY, "server_error", "delivery_failed", message);
+        let AnswerOutput::Embeddings { vectors, prompt_tokens } = &answer.output else {
+            return Err(unusable("the provider delivered something else than embeddings".into()));
+        };
+        let mut data = Vec::with_capacity(vectors.len());
+        for (index, vector) in vectors.iter().enumerate() {
+            let values = vector.values().ok_or_else(|| unusable("a vector is malformed".into()))?;
+            let embedding = match self.encoding_format {
+                EncodingFormat::Float => serde_json::json!(values),
+                EncodingFormat::Base64 => serde_json::json!(vector),
+            };
+            data.push(serde_json::json!({"object": "embedding", "index": index, "embedding": embedding}));
+        }
+        Ok(serde_json::json!({
+            "object": "list",
+            "data": data,
+            "model": self.model,
+            "usage": {"prompt_tokens": prompt_tokens, "total_tokens": prompt_tokens},
+            "althing": Provenance::of(answer),
+        }))
     }
 }
 
@@ -288,7 +380,7 @@ impl Provenance {
             provider: answer.provider,
             fee: answer.order.fee,
             seed: answer.order.seed,
-            output_cid: answer.output,
+            output_cid: answer.output_cid,
             verification: answer.level,
             agreed_by: answer.agreed_by.clone(),
             receipt: receipt_path(&answer.order.id),
@@ -301,23 +393,35 @@ pub fn receipt_path(order: &OrderId) -> String {
     format!("/v1/receipts/{order}")
 }
 
-fn finish_text(finish: Finish) -> &'static str {
-    match finish {
-        Finish::Stop => "stop",
-        Finish::Length => "length",
-    }
+/// The numbers of a chat answer, as clients read them.
+struct ChatNumbers {
+    finish_reason: &'static str,
+    usage: serde_json::Value,
 }
 
-fn usage(answer: &Answer) -> serde_json::Value {
-    serde_json::json!({
-        "prompt_tokens": answer.prompt_tokens,
-        "completion_tokens": answer.completion_tokens,
-        "total_tokens": u64::from(answer.prompt_tokens) + u64::from(answer.completion_tokens),
-    })
+fn chat_numbers(answer: &Answer) -> ChatNumbers {
+    let (finish, prompt_tokens, completion_tokens) = match &answer.output {
+        AnswerOutput::Chat { finish_reason, prompt_tokens, completion_tokens, .. } => {
+            (*finish_reason, *prompt_tokens, *completion_tokens)
+        }
+        AnswerOutput::Embeddings { prompt_tokens, .. } => (Finish::Stop, *prompt_tokens, 0),
+    };
+    ChatNumbers {
+        finish_reason: match finish {
+            Finish::Stop => "stop",
+            Finish::Length => "length",
+        },
+        usage: serde_json::json!({
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": completion_tokens,
+            "total_tokens": u64::from(prompt_tokens) + u64::from(completion_tokens),
+        }),
+    }
 }
 
 /// A whole answer.
 pub fn completion(id: &str, created_s: u64, model: &str, answer: &Answer) -> serde_json::Value {
+    let ChatNumbers { finish_reason, usage } = chat_numbers(answer);
     serde_json::json!({
         "id": id,
         "object": "chat.completion",
@@ -325,11 +429,11 @@ pub fn completion(id: &str, created_s: u64, model: &str, answer: &Answer) -> ser
         "model": model,
         "choices": [{
             "index": 0,
-            "message": {"role": "assistant", "content": answer.text, "refusal": null},
+            "message": {"role": "assistant", "content": answer.output.text(), "refusal": null},
             "logprobs": null,
-            "finish_reason": finish_text(answer.finish_reason),
+            "finish_reason": finish_reason,
         }],
-        "usage": usage(answer),
+        "usage": usage,
         "althing": Provenance::of(answer),
     })
 }
@@ -363,7 +467,7 @@ impl Chunks<'_> {
 
     /// The last chunk, with what the network adds.
     pub fn last(&self, answer: &Answer) -> serde_json::Value {
-        let finish = finish_text(answer.finish_reason);
+        let finish = chat_numbers(answer).finish_reason;
         let mut chunk = self.chunk(serde_json::json!([{"index": 0, "delta": {}, "finish_reason": finish}]));
         chunk["althing"] = serde_json::to_value(Provenance::of(answer)).unwrap_or_default();
         chunk
@@ -372,7 +476,7 @@ impl Chunks<'_> {
     /// The chunk that `stream_options.include_usage` asks for.
     pub fn usage(&self, answer: &Answer) -> serde_json::Value {
         let mut chunk = self.chunk(serde_json::json!([]));
-        chunk["usage"] = usage(answer);
+        chunk["usage"] = chat_numbers(answer).usage;
         chunk
     }
 }
@@ -436,8 +540,34 @@ mod tests {
             "messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}],
         }))
         .unwrap();
-        assert_eq!(ask.input.messages[0].content, "ab");
-        assert_eq!(ask.input.max_tokens, Some(7));
+        let AskInput::Chat(input) = ask.input else { panic!("a chat") };
+        assert_eq!((input.messages[0].content.as_str(), input.max_tokens), ("ab", Some(7)));
         assert!(ask.seed.unwrap() < SEED_MODULUS);
+    }
+
+    #[test]
+    fn embedding_requests_are_texts_one_or_several() {
+        let ask = |body: serde_json::Value| serde_json::from_value::<EmbeddingRequest>(body).unwrap().to_ask();
+        for (input, texts) in [(serde_json::json!("a"), vec!["a"]), (serde_json::json!(["a", "b"]), vec!["a", "b"])] {
+            let ask = ask(serde_json::json!({"model": "m:open", "input": input, "user": "me"})).unwrap();
+            assert_eq!((ask.model.as_str(), ask.lane), ("m", LaneWish::Open));
+            let texts = texts.into_iter().map(str::to_owned).collect();
+            assert_eq!(ask.input, AskInput::Embedding(EmbeddingInput { texts }));
+        }
+        let many: Vec<_> = (0..TEXTS_MAX + 1).map(|i| i.to_string()).collect();
+        for (change, param) in [
+            (serde_json::json!({"input": []}), "input"),
+            (serde_json::json!({"input": ""}), "input"),
+            (serde_json::json!({"input": ["a", ""]}), "input"),
+            (serde_json::json!({"input": many}), "input"),
+            (serde_json::json!({"input": [1, 2]}), "input"),
+            (serde_json::json!({"input": [[1, 2]]}), "input"),
+            (serde_json::json!({"input": "a", "dimensions": 4}), "dimensions"),
+        ] {
+            let mut body = serde_json::json!({"model": "m"});
+            body.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+            let error = ask(body).unwrap_err();
+            assert_eq!((error.status, error.param.as_deref()), (StatusCode::BAD_REQUEST, Some(param)));
+        }
     }
 }

@@ -2,10 +2,13 @@
 
 use crate::{
     chat::{ChatInput, ChatOutput, Finish},
+    embedding::EmbeddingEngine,
     package::{Files, GgufName, Manifest, Package, PackageError},
     prompt::chat_prompt,
 };
-use althing_exact::{FinishReason, GenerateError, GenerateRequest, ModelFiles, Plan, Sampling, TextModel};
+use althing_exact::{
+    EmbeddingModel, FinishReason, GenerateError, GenerateRequest, LoadError, ModelFiles, Plan, Sampling, TextModel,
+};
 
 /// Why a run gave no output. Neither is a result: nothing about the input follows from it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -16,8 +19,20 @@ pub enum RunError {
     Engine(String),
 }
 
+/// What a model takes and gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interface {
+    /// [`crate::chat`]
+    Chat,
+    /// [`crate::embedding`]
+    Embedding,
+}
+
 /// A loaded model.
 pub trait Engine: Send + Sync {
+    /// What it takes and gives.
+    fn interface(&self) -> Interface;
+
     /// Runs the model on `input`. `emit` gets the answer's text piece by piece as it is made and
     /// says whether to go on. The output is the same on every machine, refusals included.
     ///
@@ -36,28 +51,52 @@ pub trait Engine: Send + Sync {
 /// If the package is malformed or its runtime unknown.
 pub fn load(package: &Package, threads: usize) -> Result<Box<dyn Engine>, PackageError> {
     let manifest = &package.manifest;
-    if manifest.runtime != "exact-llama/1" || manifest.interface != "chat" {
-        return Err(PackageError::UnknownRuntime(format!("{} ({})", manifest.runtime, manifest.interface)));
+    let plan = Plan::new(threads);
+    match (manifest.runtime.as_str(), manifest.interface.as_str()) {
+        // The first of these names is older than the families that joined Llama's.
+        ("exact-llama/1" | "exact-text/1", "chat") => {
+            let (from_gguf, from_files) = (TextModel::from_gguf, TextModel::from_files);
+            let model = load_files(package, from_gguf, from_files)?;
+            if manifest.chat.is_none() && model.template().is_none() {
+                return Err(PackageError::NoTemplate);
+            }
+            Ok(Box::new(ChatEngine { model, manifest: manifest.clone(), plan }))
+        }
+        ("exact-bert/1", "embedding") => Ok(Box::new(EmbeddingEngine { model: load_embedding(package)?, plan })),
+        (runtime, interface) => Err(PackageError::UnknownRuntime(format!("{runtime} ({interface})"))),
     }
+}
+
+/// The embedding model of a package.
+pub(crate) fn load_embedding(package: &Package) -> Result<EmbeddingModel, PackageError> {
+    load_files(package, EmbeddingModel::from_gguf, EmbeddingModel::from_files)
+}
+
+/// Has a package's model loaded by whichever of the two its files call for.
+fn load_files<M>(
+    package: &Package,
+    from_gguf: impl FnOnce(&[u8]) -> Result<M, LoadError>,
+    from_files: impl FnOnce(&ModelFiles<'_>) -> Result<M, LoadError>,
+) -> Result<M, PackageError> {
     let file = |name: &String| package.file(name);
-    let model = match &manifest.files {
-        Files::Gguf(GgufName { gguf }) => TextModel::from_gguf(file(gguf)?)?,
-        Files::Named(names) => TextModel::from_files(&ModelFiles {
+    let optional = |name: &Option<String>| name.as_ref().map(file).transpose();
+    Ok(match &package.manifest.files {
+        Files::Gguf(GgufName { gguf }) => from_gguf(file(gguf)?)?,
+        Files::Named(names) => from_files(&ModelFiles {
             config: file(&names.config)?,
             tokenizer: file(&names.tokenizer)?,
             weights: vec![file(&names.weights)?],
-            tokenizer_config: names.tokenizer_config.as_ref().map(file).transpose()?,
-            generation_config: names.generation_config.as_ref().map(file).transpose()?,
-            ..ModelFiles::default()
+            tokenizer_config: optional(&names.tokenizer_config)?,
+            generation_config: optional(&names.generation_config)?,
+            pooling: optional(&names.pooling)?,
+            modules: optional(&names.modules)?,
+            sentence: optional(&names.sentence)?,
+            chat_template: optional(&names.chat_template)?,
         })?,
-    };
-    if manifest.chat.is_none() && model.template().is_none() {
-        return Err(PackageError::NoTemplate);
-    }
-    Ok(Box::new(ChatEngine { model, manifest: manifest.clone(), plan: Plan::new(threads) }))
+    })
 }
 
-/// A Llama-family chat model on the strict kernels.
+/// A model that continues text, on the strict kernels.
 struct ChatEngine {
     model: TextModel,
     manifest: Manifest,
@@ -98,6 +137,10 @@ fn count(tokens: usize) -> u32 {
 }
 
 impl Engine for ChatEngine {
+    fn interface(&self) -> Interface {
+        Interface::Chat
+    }
+
     fn run(&self, input: &[u8], seed: u64, emit: &mut dyn FnMut(&str) -> bool) -> Result<Vec<u8>, RunError> {
         let request = match self.request(input, seed) {
             Ok(request) => request,

@@ -6,16 +6,19 @@
 //!
 //! - [`package`]: `model.toml` and the files it names
 //! - [`chat`]: the chat interface, its input and output as canonical JSON
+//! - [`embedding`]: the embedding interface, and the native embedding engine
 //! - [`engine`]: the engine trait and the native text engine
 //! - [`local`]: models run from their files, without a network
 
 pub mod chat;
+pub mod embedding;
 pub mod engine;
 pub mod local;
 pub mod package;
 mod prompt;
 
 pub use chat::{ChatInput, ChatMessage, ChatOutput, Role};
-pub use engine::{Engine, RunError, load};
-pub use local::{LocalError, LocalModel, LocalRequest, LocalRun};
+pub use embedding::{EmbeddingInput, EmbeddingOutput};
+pub use engine::{Engine, Interface, RunError, load};
+pub use local::{LocalEmbeddingModel, LocalError, LocalModel, LocalRequest, LocalRun};
 pub use package::{Package, PackageError};

@@ -2,13 +2,20 @@
 
 use crate::{
     chat::{ChatMessage, Role},
-    package::Manifest,
+    package::{Manifest, Package, PackageError},
     prompt::chat_prompt,
 };
-pub use althing_exact::{FinishReason, Level, Plan, Sampling};
 use althing_exact::{
-    GenerateError, GenerateRequest, OpenError, Scratch, Sequence, TextModel, Watch, decoder::LogitsHasher,
+    EmbeddingModel, GenerateError, GenerateRequest, Generation, OpenError, Scratch, Sequence, TextModel, Trace,
+    TraceKey, Watch,
+    decoder::LogitsHasher,
+    generate::CheckError,
+    model::EmbedError,
+    trace::{TRACE_VERSION, TraceBinding, TraceEnd},
 };
+pub use althing_exact::{FinishReason, Level, Plan, Sampling, decoder::logits_digest, model::Embeddings};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use std::{
     path::Path,
     time::{Duration, Instant},
@@ -25,10 +32,15 @@ pub enum LocalError {
     Prompt(String),
     #[error(transparent)]
     Generate(#[from] GenerateError),
+    #[error(transparent)]
+    Embed(#[from] EmbedError),
+    #[error(transparent)]
+    Package(#[from] PackageError),
 }
 
 /// What a local model is asked.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct LocalRequest {
     pub prompt: String,
     /// Whether the prompt is a user's message, rather than a text to be continued.
@@ -54,6 +66,36 @@ pub struct LocalRun {
     pub decode_tokens: usize,
     /// SHA-256 over the bits of all logits from which a token was chosen: equal on any two machines.
     pub logits_digest: [u8; 32],
+    pub transcript: LocalTranscript,
+}
+
+/// An answer that whoever has the model can check, in the time of reading it. (V-4)
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LocalTranscript {
+    /// Of the definition of traces.
+    pub trace_version: u32,
+    pub request: LocalRequest,
+    pub text: String,
+    /// All that were drawn, the one that ended the answer included.
+    pub tokens: Vec<u32>,
+    /// Hexadecimal: over the logits of every step, under the seed's key, bound to no package.
+    pub trace_root: String,
+}
+
+/// Why a transcript is not the model's.
+#[derive(Debug, thiserror::Error)]
+pub enum TranscriptError {
+    #[error("it has traces of version {0}, this version makes {TRACE_VERSION}")]
+    Version(u32),
+    #[error(transparent)]
+    Tokens(#[from] CheckError),
+    #[error("its text is not that of its tokens")]
+    Text,
+    #[error("the tokens are right, but its trace root is {claimed}, and this model's is {computed}")]
+    Root { claimed: String, computed: String },
+    #[error(transparent)]
+    Local(#[from] LocalError),
 }
 
 /// A model in memory.
@@ -97,24 +139,10 @@ impl LocalModel {
         plan: &Plan,
         emit: impl FnMut(&str) -> bool,
     ) -> Result<LocalRun, LocalError> {
-        let prompt = if request.chat {
-            let markers = self.manifest.as_ref().and_then(|manifest| manifest.chat.as_ref());
-            let message = ChatMessage { role: Role::User, content: request.prompt.clone() };
-            chat_prompt(&self.model, markers, &[message]).map_err(LocalError::Prompt)?
-        } else {
-            self.model.plain_prompt(&request.prompt)
-        };
-        let generate = GenerateRequest {
-            prompt,
-            max_tokens: request.max_tokens,
-            sampling: request.sampling,
-            seed: request.seed,
-            stop: request.stop.clone(),
-        };
-        let mut meter = Meter::new(emit);
-        let answer = self.model.generate(&generate, plan, &mut meter)?;
+        let mut meter = Meter::new(emit, TraceKey::from_seed(request.seed));
+        let answer = self.model.generate(&self.generate_request(request)?, plan, &mut meter)?;
+        let trace_root = root(&meter.trace, request, &answer);
         Ok(LocalRun {
-            text: answer.text,
             finish_reason: answer.finish_reason,
             prompt_tokens: answer.prompt_tokens,
             completion_tokens: answer.completion_tokens,
@@ -122,7 +150,96 @@ impl LocalModel {
             decode: meter.decode,
             decode_tokens: meter.decode_tokens,
             logits_digest: meter.hasher.finish(),
+            transcript: LocalTranscript {
+                trace_version: TRACE_VERSION,
+                request: request.clone(),
+                text: answer.text.clone(),
+                tokens: answer.tokens,
+                trace_root,
+            },
+            text: answer.text,
         })
+    }
+
+    /// Checks somebody's answer: every token, the text, and the root over all logits. (V-4)
+    ///
+    /// # Errors
+    /// What about it is not what this model gives.
+    pub fn check(&self, transcript: &LocalTranscript, plan: &Plan) -> Result<(), TranscriptError> {
+        let LocalTranscript { trace_version, request, text, tokens, trace_root } = transcript;
+        if *trace_version != TRACE_VERSION {
+            return Err(TranscriptError::Version(*trace_version));
+        }
+        let mut trace = Trace::new(TraceKey::from_seed(request.seed));
+        let answer = self.model.check(&self.generate_request(request)?, tokens, plan, &mut trace)?;
+        if answer.text != *text {
+            return Err(TranscriptError::Text);
+        }
+        let computed = root(&trace, request, &answer);
+        if computed != *trace_root {
+            return Err(TranscriptError::Root { claimed: trace_root.clone(), computed });
+        }
+        Ok(())
+    }
+
+    fn generate_request(&self, request: &LocalRequest) -> Result<GenerateRequest, LocalError> {
+        let prompt = if request.chat {
+            let markers = self.manifest.as_ref().and_then(|manifest| manifest.chat.as_ref());
+            let message = ChatMessage { role: Role::User, content: request.prompt.clone() };
+            chat_prompt(&self.model, markers, &[message]).map_err(LocalError::Prompt)?
+        } else {
+            self.model.plain_prompt(&request.prompt)
+        };
+        Ok(GenerateRequest {
+            prompt,
+            max_tokens: request.max_tokens,
+            sampling: request.sampling,
+            seed: request.seed,
+            stop: request.stop.clone(),
+        })
+    }
+}
+
+/// The root of a local run, whose input is the request as JSON.
+fn root(trace: &Trace, request: &LocalRequest, answer: &Generation) -> String {
+    let input = serde_json::to_vec(request).expect("strings and finite numbers are always JSON");
+    let input_hash = Sha256::digest(&input).into();
+    let end = answer.finish_reason.into();
+    hex::encode(trace.root(&TraceBinding { package: &[], input_hash, seed: request.seed, end }))
+}
+
+/// An embedding model in memory.
+pub struct LocalEmbeddingModel(EmbeddingModel);
+
+impl LocalEmbeddingModel {
+    /// Opens a GGUF file, a directory of Hugging Face's files, or a package of these.
+    ///
+    /// # Errors
+    /// Which file is missing or wrong, and what about it.
+    pub fn open(path: &Path) -> Result<Self, LocalError> {
+        if path.join("model.toml").is_file() {
+            return Ok(Self(crate::engine::load_embedding(&Package::from_path(path)?)?));
+        }
+        Ok(Self(EmbeddingModel::open(path)?))
+    }
+
+    /// Bytes of the weights in memory.
+    pub fn weights_bytes(&self) -> usize {
+        self.0.encoder().bytes()
+    }
+
+    /// The vectors of several texts, and the trace root over every layer, in hexadecimal: under the
+    /// key of seed 0, bound to no package. (V-4)
+    ///
+    /// # Errors
+    /// Which text is empty, too long or cannot be tokenized.
+    pub fn embed(&self, texts: &[String], plan: &Plan) -> Result<(Embeddings, String), LocalError> {
+        let mut trace = Trace::new(TraceKey::from_seed(0));
+        let embeddings = self.0.embed(texts, plan, &mut trace)?;
+        let input = serde_json::to_vec(texts).expect("strings are always JSON");
+        let input_hash = Sha256::digest(&input).into();
+        let binding = TraceBinding { package: &[], input_hash, seed: 0, end: TraceEnd::Whole };
+        Ok((embeddings, hex::encode(trace.root(&binding))))
     }
 }
 
@@ -133,6 +250,8 @@ pub struct Speed {
     pub prefill: f64,
     /// Tokens per second of an answer.
     pub decode: f64,
+    /// The same, with a trace of every step. (V-4)
+    pub decode_traced: f64,
     /// Tokens per second of several answers at once, together.
     pub decode_batched: f64,
 }
@@ -155,7 +274,7 @@ impl LocalModel {
             |i: usize| u32::try_from((i * 37 + 11) % decoder.vocab_size()).expect("vocabularies are below 2^20");
         let tokens: Vec<u32> = (0..prompt).map(token).collect();
         let mut scratch = Scratch::default();
-        let mut speed = Speed { prefill: 0.0, decode: 0.0, decode_batched: 0.0 };
+        let mut speed = Speed { prefill: 0.0, decode: 0.0, decode_traced: 0.0, decode_batched: 0.0 };
         for _ in 0..3 {
             let mut cache = decoder.cache();
             speed.prefill = speed.prefill.max(per_second(prompt, || {
@@ -165,6 +284,14 @@ impl LocalModel {
             speed.decode = speed.decode.max(per_second(answer, || {
                 for i in 0..answer {
                     decoder.forward(&mut cache, &[token(i)], plan, &mut scratch);
+                }
+            }));
+            let mut cache = caches[0].clone();
+            let mut trace = Trace::new(TraceKey::from_seed(0));
+            speed.decode_traced = speed.decode_traced.max(per_second(answer, || {
+                for i in 0..answer {
+                    let logits = decoder.forward(&mut cache, &[token(i)], plan, &mut scratch);
+                    (&mut trace).token(token(i), logits);
                 }
             }));
             speed.decode_batched = speed.decode_batched.max(per_second(answer * batch, || {
@@ -191,6 +318,7 @@ fn per_second(tokens: usize, work: impl FnOnce()) -> f64 {
 struct Meter<F> {
     emit: F,
     hasher: LogitsHasher,
+    trace: Trace,
     since: Instant,
     prefill: Option<Duration>,
     decode: Duration,
@@ -198,9 +326,9 @@ struct Meter<F> {
 }
 
 impl<F> Meter<F> {
-    fn new(emit: F) -> Self {
-        let hasher = LogitsHasher::default();
-        Self { emit, hasher, since: Instant::now(), prefill: None, decode: Duration::ZERO, decode_tokens: 0 }
+    fn new(emit: F, key: TraceKey) -> Self {
+        let (hasher, trace) = (LogitsHasher::default(), Trace::new(key));
+        Self { emit, hasher, trace, since: Instant::now(), prefill: None, decode: Duration::ZERO, decode_tokens: 0 }
     }
 }
 
@@ -215,6 +343,12 @@ impl<F: FnMut(&str) -> bool> Watch for &mut Meter<F> {
         }
         self.hasher.update(logits);
         self.since = Instant::now();
+    }
+
+    fn token(&mut self, token: u32, logits: &[f32]) {
+        let before = self.since.elapsed();
+        (&mut self.trace).token(token, logits);
+        self.since = Instant::now().checked_sub(before).unwrap_or_else(Instant::now);
     }
 
     fn text(&mut self, piece: &str) -> bool {

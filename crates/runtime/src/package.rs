@@ -1,7 +1,7 @@
 //! Model packages: `model.toml` and the files beside it.
 
 use althing_content::{BlockStore, Cid, ReadError, read_file, tree_cid};
-use althing_exact::Sampling;
+use althing_exact::{Gguf, Sampling};
 use serde::Deserialize;
 use std::{
     collections::BTreeMap,
@@ -43,9 +43,9 @@ pub struct Manifest {
     /// The name that its maker gives it; the ledger's registry has the name that counts.
     pub name: String,
     pub description: String,
-    /// What it takes and gives: `chat`.
+    /// What it takes and gives: `chat` or `embedding`.
     pub interface: String,
-    /// What runs it: `exact-llama/1`.
+    /// What runs it: `exact-text/1` or `exact-bert/1`.
     pub runtime: String,
     /// `exact` or `none`.
     pub verification: String,
@@ -142,16 +142,40 @@ pub struct Names {
     /// `generation_config.json`, which may name more tokens that end an answer.
     #[serde(default)]
     pub generation_config: Option<String>,
+    /// `chat_template.jinja`, where it is not in `tokenizer_config`.
+    #[serde(default)]
+    pub chat_template: Option<String>,
+    /// `1_Pooling/config.json` of an embedding model.
+    #[serde(default)]
+    pub pooling: Option<String>,
+    /// `modules.json` of an embedding model.
+    #[serde(default)]
+    pub modules: Option<String>,
+    /// `sentence_bert_config.json` of an embedding model.
+    #[serde(default)]
+    pub sentence: Option<String>,
 }
 
-/// A `model.toml` of defaults for a chat model that came without one.
-fn manifest_text(path: &Path, files: &str) -> String {
+/// A `model.toml` of defaults for a model that came without one.
+fn manifest_text(path: &Path, files: &str, is_bert: bool) -> String {
     let name = model_name(path);
+    let (interface, runtime) = if is_bert { ("embedding", "exact-bert/1") } else { ("chat", "exact-text/1") };
     format!(
-        "name = {name:?}\ndescription = {name:?}\ninterface = \"chat\"\nruntime = \"exact-llama/1\"\n\
+        "name = {name:?}\ndescription = {name:?}\ninterface = {interface:?}\nruntime = {runtime:?}\n\
          verification = \"exact\"\nlicence = \"unknown\"\n\n[limits]\nmax_tokens_default = 256\n\
          output_bytes_max = 65536\n\n[files]\n{files}"
     )
+}
+
+/// What `1_Pooling/config.json` is called in a package, which is flat.
+const POOLING_NAME: &str = "pooling_config.json";
+
+fn gguf_is_bert(file: &[u8]) -> bool {
+    Gguf::read(file).is_ok_and(|gguf| gguf.str("general.architecture") == Ok(Some("bert")))
+}
+
+fn config_is_bert(json: &[u8]) -> bool {
+    serde_json::from_slice::<serde_json::Value>(json).is_ok_and(|config| config["model_type"] == "bert")
 }
 
 /// A name that a registry takes, from a file's.
@@ -181,13 +205,21 @@ impl Package {
             |path: &Path| std::fs::read(path).map_err(|source| PackageError::Io { path: path.to_owned(), source });
         let mut files = BTreeMap::new();
         if path.is_file() {
-            files.insert("model.toml".into(), manifest_text(path, "gguf = \"model.gguf\"\n").into_bytes());
-            files.insert("model.gguf".into(), read(path)?);
+            let gguf = read(path)?;
+            let manifest = manifest_text(path, "gguf = \"model.gguf\"\n", gguf_is_bert(&gguf));
+            files.insert("model.toml".into(), manifest.into_bytes());
+            files.insert("model.gguf".into(), gguf);
             return Self::from_files(files);
         }
         let failed = |source| PackageError::Io { path: path.to_owned(), source };
         for entry in std::fs::read_dir(path).map_err(failed)? {
             let entry = entry.map_err(failed)?;
+            // Embedding models have one file in a directory of its own.
+            let pooling = entry.path().join("config.json");
+            if entry.file_name() == "1_Pooling" && pooling.is_file() {
+                files.insert(POOLING_NAME.into(), read(&pooling)?);
+                continue;
+            }
             if !entry.file_type().map_err(failed)?.is_file() {
                 return Err(PackageError::NotFlat(entry.path()));
             }
@@ -199,12 +231,20 @@ impl Package {
             let [weights] = weights[..] else { return Err(PackageError::MissingFile("model.toml".into())) };
             let mut names =
                 format!("config = \"config.json\"\ntokenizer = \"tokenizer.json\"\nweights = {weights:?}\n");
-            for key in ["tokenizer_config", "generation_config"] {
-                if files.contains_key(&format!("{key}.json")) {
-                    names += &format!("{key} = \"{key}.json\"\n");
+            for (key, name) in [
+                ("tokenizer_config", "tokenizer_config.json"),
+                ("generation_config", "generation_config.json"),
+                ("chat_template", "chat_template.jinja"),
+                ("pooling", POOLING_NAME),
+                ("modules", "modules.json"),
+                ("sentence", "sentence_bert_config.json"),
+            ] {
+                if files.contains_key(name) {
+                    names += &format!("{key} = {name:?}\n");
                 }
             }
-            files.insert("model.toml".into(), manifest_text(path, &names).into_bytes());
+            let is_bert = files.get("config.json").is_some_and(|config| config_is_bert(config));
+            files.insert("model.toml".into(), manifest_text(path, &names, is_bert).into_bytes());
         }
         Self::from_files(files)
     }

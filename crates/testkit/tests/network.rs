@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)] // helpers of tests
 
 use althing_chain::simulation::LinkQuality;
-use althing_gateway::{Answer, Ask, Gateway, LaneWish, Level, Progress};
+use althing_gateway::{Answer, Ask, AskInput, Gateway, LaneWish, Level, Progress};
 use althing_provider::Behaviour::{Honest, Liar};
 use althing_runtime::ChatInput;
 use althing_sdk::{Clock as _, LedgerClient, OrderFilter, Sender};
@@ -31,7 +31,13 @@ async fn ask(
 ) -> (Result<Answer, String>, Vec<Progress>) {
     let (progress, mut happened) = mpsc::unbounded_channel();
     let wait = if lane == LaneWish::Open { Level::Agreed } else { Level::None };
-    let ask = Ask { model: "tiny-stories".into(), lane, input: ChatInput::ask(question), seed: None, wait: Some(wait) };
+    let ask = Ask {
+        model: "tiny-stories".into(),
+        lane,
+        input: AskInput::Chat(ChatInput::ask(question)),
+        seed: None,
+        wait: Some(wait),
+    };
     let answer = gateway.ask(&running.world.api_key, &ask, &progress).await.map_err(|error| error.to_string());
     drop(progress);
     let mut all = Vec::new();
@@ -77,14 +83,17 @@ async fn orders_and_a_contest(mut running: Running) -> Hash {
     let gateway = running.start_gateway(clients[0].clone()).await;
 
     let (answer, _) = ask(&gateway, &running, LaneWish::Chosen, "Tell me a story about a fox").await;
-    assert!(answer.unwrap().text.to_lowercase().contains("fox"), "M-5: delivered by the chosen provider");
+    assert!(answer.unwrap().output.text().to_lowercase().contains("fox"), "M-5: delivered by the chosen provider");
     running.simulation.crash(3).await;
 
     let mut lied = false;
     for _ in 0..40 {
         let (answer, happened) = ask(&gateway, &running, LaneWish::Open, "Tell me a story about a bear").await;
         let answer = answer.unwrap();
-        assert!(answer.text.to_lowercase().contains("bear") && answer.provider != liar, "V-1: no lie was seen");
+        assert!(
+            answer.output.text().to_lowercase().contains("bear") && answer.provider != liar,
+            "V-1: no lie was seen"
+        );
         assert!(!answer.agreed_by.is_empty());
         lied = happened.iter().any(|progress| matches!(progress, Progress::Contested { .. }));
         if lied {
@@ -179,9 +188,15 @@ async fn inputs_that_are_elsewhere(mut running: Running) {
     input.stop = vec!["\u{1}".repeat(200); 4];
     assert!(input.to_bytes().len() > INLINE_INPUT_BYTES_MAX);
     let (progress, _happened) = mpsc::unbounded_channel();
-    let ask = Ask { model: "tiny-stories".into(), lane: LaneWish::Open, input, seed: None, wait: Some(Level::None) };
+    let ask = Ask {
+        model: "tiny-stories".into(),
+        lane: LaneWish::Open,
+        input: AskInput::Chat(input),
+        seed: None,
+        wait: Some(Level::None),
+    };
     let answer = gateway.ask(&running.world.api_key, &ask, &progress).await.unwrap();
-    assert!(answer.text.to_lowercase().contains("fox"));
+    assert!(answer.output.text().to_lowercase().contains("fox"));
     let order = clients[0].order(answer.order.id).await.unwrap();
     assert!(matches!(order.input, Input::Content { .. }));
     assert_eq!(order.availability, Availability::Shown);

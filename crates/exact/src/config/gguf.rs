@@ -140,7 +140,10 @@ impl LlamaConfig {
         let section = Section::new(gguf)?;
         let architecture = section.architecture;
         if !["llama", "qwen2", "qwen3"].contains(&architecture) {
-            let why = format!("{architecture:?} is not of the Llama family: llama, qwen2 and qwen3 are");
+            let why = match architecture {
+                "bert" => "\"bert\" continues no text: it makes embeddings".into(),
+                other => format!("{other:?} does not run here: llama, qwen2, qwen3, gptneox and bloom do"),
+            };
             return Err(GgufError::key("general.architecture", why).into());
         }
         section.refuse_other_maths(KEYS)?;

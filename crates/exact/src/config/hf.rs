@@ -70,6 +70,7 @@ impl LlamaConfig {
     /// # Errors
     /// [`LoadError::Config`] if it is malformed, out of bounds, or asks for what is not computed here.
     pub fn parse(json: &[u8]) -> Result<Self, LoadError> {
+        check_family(&model_type(json)?).map_err(Wrong::in_json)?;
         let hf: HfConfig = serde_json::from_slice(json).map_err(|error| LoadError::Config(error.to_string()))?;
         read(hf).map_err(Wrong::in_json)
     }
@@ -117,15 +118,18 @@ fn read(hf: HfConfig) -> Result<LlamaConfig, Wrong> {
     Ok(config)
 }
 
+/// Refuses other families before their fields are missed.
+fn check_family(kind: &str) -> Result<(), Wrong> {
+    let why = match kind {
+        "llama" | "mistral" | "qwen2" | "qwen3" => return Ok(()),
+        "bert" => "\"bert\" continues no text: it makes embeddings".into(),
+        other => format!("{other:?} does not run here: llama, mistral, qwen2, qwen3, gpt_neox and bloom do"),
+    };
+    Err(Wrong::new("model_type", why))
+}
+
 /// Settings that change what is computed, in ways that are not computed here.
 fn refuse_other_maths(hf: &HfConfig) -> Result<(), Wrong> {
-    let kind = hf.model_type.as_str();
-    if !["llama", "mistral", "qwen2", "qwen3"].contains(&kind) {
-        return Err(Wrong::new(
-            "model_type",
-            format!("{kind:?} does not run here: llama, mistral, qwen2, qwen3, gpt_neox and bloom do"),
-        ));
-    }
     let causal = |names: &Vec<String>| names.iter().all(|name| name.ends_with("ForCausalLM"));
     if !hf.architectures.as_ref().is_none_or(causal) {
         return Err(Wrong::new("architectures", "only models that continue text (…ForCausalLM) run here"));

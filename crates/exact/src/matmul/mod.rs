@@ -44,7 +44,7 @@ pub struct Matrix {
     n: usize,
     k: usize,
     /// Panels, one after another, each as its `Layout` says; the last one padded with zeros.
-    lines: Vec<Line>,
+    lines: Box<[Line]>,
 }
 
 impl Matrix {

@@ -22,6 +22,9 @@ use crate::math::f16_to_f32;
 #[repr(C, align(64))]
 pub(super) struct Line(pub [u8; 64]);
 
+/// Bytes of a file that are worth a thread of their own.
+const SHARE_BYTES: usize = 1 << 20;
+
 /// Weights that share a scale.
 pub(super) const GROUP: usize = 32;
 /// Weights that share the larger scales of Q4_K and Q6_K.
@@ -75,20 +78,27 @@ impl Matrix {
         if expected != Some(data.len()) {
             return Err(MatrixError::Length { bytes: data.len(), n, k, format });
         }
-        if !format.all_finite(data) {
-            return Err(MatrixError::NotFinite);
-        }
         let layout = Layout::of(format, k);
-        let mut lines = vec![Line([0; 64]); n.div_ceil(PANEL) * layout.panel / 64];
+        // Zeroed memory is only touched where it is written to, by whoever writes.
+        let lines = Box::new_zeroed_slice(n.div_ceil(PANEL) * layout.panel / 64);
+        // SAFETY: a line is bytes, and zeros are bytes.
+        let mut lines: Box<[Line]> = unsafe { lines.assume_init() };
+        let row_bytes = format.row_bytes(k);
         if !data.is_empty() {
-            let row_bytes = format.row_bytes(k);
-            let panels = lines.as_flattened_bytes_mut().chunks_exact_mut(layout.panel);
-            for (panel, rows) in panels.zip(data.chunks(PANEL * row_bytes)) {
-                match format {
-                    Format::F32 => interleave::<4>(panel, rows, row_bytes),
-                    Format::F16 | Format::Bf16 => interleave::<2>(panel, rows, row_bytes),
-                    _ => put_blocks(format, &layout, panel, rows, row_bytes),
-                }
+            let threads =
+                std::thread::available_parallelism().map_or(1, usize::from).min(data.len().div_ceil(SHARE_BYTES));
+            let panels = n.div_ceil(PANEL).div_ceil(threads);
+            let parts = lines.as_flattened_bytes_mut().chunks_mut(panels * layout.panel);
+            let mut parts = parts.zip(data.chunks(panels * PANEL * row_bytes));
+            let pack = |(lines, rows)| pack_rows(format, &layout, lines, rows, row_bytes);
+            let all_finite = std::thread::scope(|scope| {
+                let own = parts.next();
+                let others: Vec<_> = parts.map(|part| scope.spawn(move || pack(part))).collect();
+                let own = own.is_none_or(pack);
+                others.into_iter().all(|other| other.join().is_ok_and(|finite| finite)) && own
+            });
+            if !all_finite {
+                return Err(MatrixError::NotFinite);
             }
         }
         Ok(Self { format, n, k, lines })
@@ -138,6 +148,21 @@ impl Matrix {
             };
         }
     }
+}
+
+/// Packs rows into their panels; says whether all that they hold are finite numbers.
+fn pack_rows(format: Format, layout: &Layout, lines: &mut [u8], rows: &[u8], row_bytes: usize) -> bool {
+    if !format.all_finite(rows) {
+        return false;
+    }
+    for (panel, rows) in lines.chunks_exact_mut(layout.panel).zip(rows.chunks(PANEL * row_bytes)) {
+        match format {
+            Format::F32 => interleave::<4>(panel, rows, row_bytes),
+            Format::F16 | Format::Bf16 => interleave::<2>(panel, rows, row_bytes),
+            _ => put_blocks(format, layout, panel, rows, row_bytes),
+        }
+    }
+    true
 }
 
 /// Up to sixteen rows of numbers of B bytes, as `[k][16]`.
@@ -245,7 +270,7 @@ pub(super) trait FlattenedBytes {
     fn as_flattened_bytes_mut(&mut self) -> &mut [u8];
 }
 
-impl FlattenedBytes for Vec<Line> {
+impl FlattenedBytes for [Line] {
     fn as_flattened_bytes(&self) -> &[u8] {
         // SAFETY: a line is 64 bytes and nothing else, and any bytes are valid.
         unsafe { std::slice::from_raw_parts(self.as_ptr().cast(), self.len() * 64) }

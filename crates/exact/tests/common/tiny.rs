@@ -1,7 +1,10 @@
 //! Pseudo-random weights and a tiny model of them, the same on every machine.
 
-use althing_exact::{Decoder, DecoderConfig, Format, LlamaConfig, LoadError, Tensor, TensorSource};
-use althing_exact::{config::SpecialTokens, decoder::logits_digest};
+use althing_exact::{
+    BertConfig, Decoder, DecoderConfig, Encoder, Format, LlamaConfig, LoadError, Tensor, TensorSource,
+    config::{Activation, BloomConfig, GptNeoxConfig, Pooling, SpecialTokens},
+    decoder::logits_digest,
+};
 use std::collections::BTreeMap;
 
 /// xorshift64.
@@ -67,6 +70,10 @@ impl TensorSource for Tiny {
 
 pub const VOCABULARY: u32 = 300;
 
+fn special() -> SpecialTokens {
+    SpecialTokens { bos: None, add_bos: false, eos: vec![0] }
+}
+
 impl Tiny {
     /// The model with matrices of one format; with `extras` also biases, norms of queries and keys, a
     /// head of its own, and every choice of rotary positions other than the plain ones.
@@ -87,7 +94,7 @@ impl Tiny {
             qkv_bias: extras,
             qk_norm: extras,
             tied: !extras,
-            special: SpecialTokens { bos: None, add_bos: false, eos: vec![0] },
+            special: special(),
         };
         let mut config = config;
         let mut tiny = Self { tensors: BTreeMap::new() };
@@ -123,6 +130,137 @@ impl Tiny {
             }
         }
         Decoder::load(&DecoderConfig::Llama(config), &tiny).unwrap()
+    }
+
+    /// A GPT-NeoX of two layers. `by_head` is how the joint projection's rows go, `parallel` where
+    /// residuals are added.
+    pub fn gpt_neox(format: Format, by_head: bool, parallel: bool) -> Decoder {
+        let config = GptNeoxConfig {
+            vocab_size: VOCABULARY as usize,
+            hidden_size: 256,
+            intermediate_size: 512,
+            layers: 2,
+            heads: 8,
+            context_tokens: 512,
+            layer_norm_eps: 1e-5,
+            rotary_dim: 8,
+            rope_theta: 10_000.0,
+            parallel_residual: parallel,
+            activation: if parallel { Activation::Gelu } else { Activation::GeluTanh },
+            tied: false,
+            qkv_by_head: by_head,
+            special: special(),
+        };
+        let mut tiny = Self { tensors: BTreeMap::new() };
+        let mut random = Random(0x9e37_79b9_7f4a_7c15);
+        let joint = |tiny: &mut Self, random: &mut Random, name: &str| {
+            tiny.linear(random, name, format, 768, 256);
+            if !by_head {
+                // The same projection in the other order.
+                tiny.reorder(&format!("{name}.weight"), |row| (row % 256 / 32 * 3 + row / 256) * 32 + row % 32);
+                tiny.reorder(&format!("{name}.bias"), |row| (row % 256 / 32 * 3 + row / 256) * 32 + row % 32);
+            }
+        };
+        tiny.put(&mut random, "gpt_neox.embed_in.weight", format, &[300, 256]);
+        tiny.put(&mut random, "embed_out.weight", format, &[300, 256]);
+        tiny.norm(&mut random, "gpt_neox.final_layer_norm");
+        for layer in 0..2 {
+            let name = |part: &str| format!("gpt_neox.layers.{layer}.{part}");
+            tiny.norm(&mut random, &name("input_layernorm"));
+            joint(&mut tiny, &mut random, &name("attention.query_key_value"));
+            tiny.linear(&mut random, &name("attention.dense"), format, 256, 256);
+            tiny.norm(&mut random, &name("post_attention_layernorm"));
+            tiny.linear(&mut random, &name("mlp.dense_h_to_4h"), format, 512, 256);
+            tiny.linear(&mut random, &name("mlp.dense_4h_to_h"), format, 256, 512);
+        }
+        Decoder::load(&DecoderConfig::GptNeox(config), &tiny).unwrap()
+    }
+
+    /// A Bloom of two layers, with six heads: no power of two.
+    pub fn bloom(format: Format) -> Decoder {
+        let config = BloomConfig {
+            vocab_size: VOCABULARY as usize,
+            hidden_size: 192,
+            layers: 2,
+            heads: 6,
+            context_tokens: 512,
+            layer_norm_eps: 1e-5,
+            qkv_by_head: true,
+            tied: true,
+            special: special(),
+        };
+        let mut tiny = Self { tensors: BTreeMap::new() };
+        let mut random = Random(0x9e37_79b9_7f4a_7c15);
+        tiny.put(&mut random, "transformer.word_embeddings.weight", format, &[300, 192]);
+        tiny.norm_of(&mut random, "transformer.word_embeddings_layernorm", 192);
+        tiny.norm_of(&mut random, "transformer.ln_f", 192);
+        for layer in 0..2 {
+            let name = |part: &str| format!("transformer.h.{layer}.{part}");
+            tiny.norm_of(&mut random, &name("input_layernorm"), 192);
+            tiny.linear(&mut random, &name("self_attention.query_key_value"), format, 576, 192);
+            tiny.linear(&mut random, &name("self_attention.dense"), format, 192, 192);
+            tiny.norm_of(&mut random, &name("post_attention_layernorm"), 192);
+            tiny.linear(&mut random, &name("mlp.dense_h_to_4h"), format, 768, 192);
+            tiny.linear(&mut random, &name("mlp.dense_4h_to_h"), format, 192, 768);
+        }
+        Decoder::load(&DecoderConfig::Bloom(config), &tiny).unwrap()
+    }
+
+    /// A BERT of two layers.
+    pub fn bert(format: Format, pooling: Pooling) -> Encoder {
+        let config = BertConfig {
+            vocab_size: VOCABULARY as usize,
+            hidden_size: 256,
+            intermediate_size: 512,
+            layers: 2,
+            heads: 8,
+            context_tokens: 200,
+            positions: 256,
+            token_types: 2,
+            layer_norm_eps: 1e-12,
+            activation: Activation::Gelu,
+            pooling,
+            normalize: pooling == Pooling::Mean,
+        };
+        let mut tiny = Self { tensors: BTreeMap::new() };
+        let mut random = Random(0x9e37_79b9_7f4a_7c15);
+        tiny.put(&mut random, "bert.embeddings.word_embeddings.weight", format, &[300, 256]);
+        tiny.put(&mut random, "bert.embeddings.position_embeddings.weight", Format::F32, &[256, 256]);
+        tiny.put(&mut random, "bert.embeddings.token_type_embeddings.weight", Format::F32, &[2, 256]);
+        tiny.norm(&mut random, "bert.embeddings.LayerNorm");
+        for layer in 0..2 {
+            let name = |part: &str| format!("bert.encoder.layer.{layer}.{part}");
+            for part in ["query", "key", "value"] {
+                tiny.linear(&mut random, &name(&format!("attention.self.{part}")), format, 256, 256);
+            }
+            tiny.linear(&mut random, &name("attention.output.dense"), format, 256, 256);
+            tiny.norm(&mut random, &name("attention.output.LayerNorm"));
+            tiny.linear(&mut random, &name("intermediate.dense"), format, 512, 256);
+            tiny.linear(&mut random, &name("output.dense"), format, 256, 512);
+            tiny.norm(&mut random, &name("output.LayerNorm"));
+        }
+        Encoder::load(config, &tiny).unwrap()
+    }
+
+    fn linear(&mut self, random: &mut Random, name: &str, format: Format, n: usize, k: usize) {
+        self.put(random, &format!("{name}.weight"), format, &[n, k]);
+        self.put(random, &format!("{name}.bias"), Format::F32, &[n]);
+    }
+
+    fn norm(&mut self, random: &mut Random, name: &str) {
+        self.norm_of(random, name, 256);
+    }
+
+    fn norm_of(&mut self, random: &mut Random, name: &str, n: usize) {
+        self.put(random, &format!("{name}.weight"), Format::F32, &[n]);
+        self.put(random, &format!("{name}.bias"), Format::F32, &[n]);
+    }
+
+    /// Row i of the new tensor is row `from(i)` of the old one.
+    fn reorder(&mut self, name: &str, from: impl Fn(usize) -> usize) {
+        let (_, shape, data) = self.tensors.get_mut(name).unwrap();
+        let bytes = data.len() / shape[0];
+        *data = (0..shape[0]).flat_map(|row| data[from(row) * bytes..][..bytes].to_vec()).collect();
     }
 
     fn put(&mut self, random: &mut Random, name: &str, format: Format, shape: &[usize]) {
