@@ -35,14 +35,14 @@ pub struct Tensor<'a> {
 }
 
 /// A file, or several, of weights.
-pub trait TensorSource {
+pub trait TensorSource: Sync {
     /// The tensor of that name, `None` if there is none.
     ///
     /// # Errors
     /// If it is there but cannot be read.
     fn tensor(&self, name: &str) -> Result<Option<Tensor<'_>>, LoadError>;
 
-    /// Says that a tensor's data is packed, and will not be read again.
+    /// Says that a part of a tensor's data is packed, and will not be read again.
     fn packed(&self, _data: &[u8]) {}
 }
 
@@ -87,8 +87,7 @@ impl Loader<'_> {
     /// The matrix of n outputs and k inputs.
     pub fn matrix(&self, name: &str, n: usize, k: usize) -> Result<Matrix, LoadError> {
         let tensor = self.required(name, &[n, k])?;
-        let matrix = Matrix::pack(tensor.format, n, k, tensor.data);
-        self.0.packed(tensor.data);
+        let matrix = Matrix::pack_telling(tensor.format, n, k, tensor.data, &|part| self.0.packed(part));
         matrix.map_err(|error| LoadError::Weights(format!("{name}: {error}")))
     }
 
@@ -103,6 +102,14 @@ impl Loader<'_> {
         let rows_data: Vec<_> = rows.iter().map(|row| &tensor.data[row * bytes..][..bytes]).collect();
         let data = rows_data.concat();
         Matrix::pack(tensor.format, rows.len(), k, &data).map_err(fail)
+    }
+
+    /// Says that a tensor will not be read again.
+    pub fn done(&self, name: &str) -> Result<(), LoadError> {
+        if let Some(tensor) = self.0.tensor(name)? {
+            self.0.packed(tensor.data);
+        }
+        Ok(())
     }
 
     /// A vector as f32.

@@ -180,5 +180,7 @@ fn joint_attention(
         let rows: Vec<_> = (0..hidden).map(row).collect();
         Linear::load_rows(weights, name, [3 * hidden, hidden], &rows)
     };
-    Ok(Attention { query: part(0)?, key: part(1)?, value: part(2)?, output, query_norm: None, key_norm: None })
+    let [query, key, value] = [part(0)?, part(1)?, part(2)?];
+    weights.done(&format!("{name}.weight"))?;
+    Ok(Attention { query, key, value, output, query_norm: None, key_norm: None })
 }

@@ -22,7 +22,7 @@ use crate::math::f16_to_f32;
 #[repr(C, align(64))]
 pub(super) struct Line(pub [u8; 64]);
 
-/// Bytes of a file that are worth a thread of their own.
+/// Bytes of a file that are worth a thread of their own, and that are packed at a time.
 const SHARE_BYTES: usize = 1 << 20;
 
 /// Weights that share a scale.
@@ -70,6 +70,17 @@ impl Matrix {
     /// # Errors
     /// If the data has another length, rows are not whole blocks, or a weight or scale is not finite.
     pub fn pack(format: Format, n: usize, k: usize, data: &[u8]) -> Result<Self, MatrixError> {
+        Self::pack_telling(format, n, k, data, &|_| ())
+    }
+
+    /// The same; `packed` is told of every part of the data that will not be read again.
+    pub(crate) fn pack_telling(
+        format: Format,
+        n: usize,
+        k: usize,
+        data: &[u8],
+        packed: &(dyn Fn(&[u8]) + Sync),
+    ) -> Result<Self, MatrixError> {
         let elements = format.block_elements();
         if !k.is_multiple_of(elements) {
             return Err(MatrixError::PartialBlock { k, block_elements: elements });
@@ -90,7 +101,7 @@ impl Matrix {
             let panels = n.div_ceil(PANEL).div_ceil(threads);
             let parts = lines.as_flattened_bytes_mut().chunks_mut(panels * layout.panel);
             let mut parts = parts.zip(data.chunks(panels * PANEL * row_bytes));
-            let pack = |(lines, rows)| pack_rows(format, &layout, lines, rows, row_bytes);
+            let pack = |(lines, rows)| pack_rows(format, &layout, lines, rows, row_bytes, packed);
             let all_finite = std::thread::scope(|scope| {
                 let own = parts.next();
                 let others: Vec<_> = parts.map(|part| scope.spawn(move || pack(part))).collect();
@@ -151,16 +162,28 @@ impl Matrix {
 }
 
 /// Packs rows into their panels; says whether all that they hold are finite numbers.
-fn pack_rows(format: Format, layout: &Layout, lines: &mut [u8], rows: &[u8], row_bytes: usize) -> bool {
-    if !format.all_finite(rows) {
-        return false;
-    }
-    for (panel, rows) in lines.chunks_exact_mut(layout.panel).zip(rows.chunks(PANEL * row_bytes)) {
-        match format {
-            Format::F32 => interleave::<4>(panel, rows, row_bytes),
-            Format::F16 | Format::Bf16 => interleave::<2>(panel, rows, row_bytes),
-            _ => put_blocks(format, layout, panel, rows, row_bytes),
+fn pack_rows(
+    format: Format,
+    layout: &Layout,
+    lines: &mut [u8],
+    rows: &[u8],
+    row_bytes: usize,
+    packed: &dyn Fn(&[u8]),
+) -> bool {
+    let panels = SHARE_BYTES.div_ceil(PANEL * row_bytes);
+    let parts = lines.chunks_mut(panels * layout.panel).zip(rows.chunks(panels * PANEL * row_bytes));
+    for (lines, part) in parts {
+        if !format.all_finite(part) {
+            return false;
         }
+        for (panel, rows) in lines.chunks_exact_mut(layout.panel).zip(part.chunks(PANEL * row_bytes)) {
+            match format {
+                Format::F32 => interleave::<4>(panel, rows, row_bytes),
+                Format::F16 | Format::Bf16 => interleave::<2>(panel, rows, row_bytes),
+                _ => put_blocks(format, layout, panel, rows, row_bytes),
+            }
+        }
+        packed(part);
     }
     true
 }
