@@ -6,8 +6,13 @@ cd "$(dirname "$0")"
 command -v cargo-nextest >/dev/null || cargo install --locked cargo-nextest
 cargo nextest run --release --workspace
 
-# The binary that users run, and the official client against it.
+# The binary that users run.
 cargo build --release
+
+# The golden digests on other processors.
+tests/cross.sh
+
+# The official client against the binary.
 if [ ! -x target/e2e/bin/pytest ]; then
     python3 -m venv target/e2e
     target/e2e/bin/pip install --quiet --disable-pip-version-check -r tests/e2e/requirements.txt

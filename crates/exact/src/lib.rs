@@ -24,6 +24,7 @@ pub mod cache;
 pub mod config;
 pub mod decoder;
 pub mod encoder;
+#[cfg(feature = "text")]
 pub mod generate;
 pub mod gguf;
 mod isa;
@@ -31,14 +32,18 @@ mod layers;
 pub mod level;
 pub mod math;
 pub mod matmul;
+#[cfg(feature = "text")]
 pub mod model;
 pub mod plan;
 pub mod pool;
 pub mod rope;
 pub mod sampler;
+#[cfg(feature = "text")]
 pub mod template;
 pub mod tensors;
+#[cfg(feature = "text")]
 pub mod tokenizer;
+#[cfg(feature = "text")]
 pub mod trace;
 mod vector;
 
@@ -47,18 +52,23 @@ pub use cache::KvCache;
 pub use config::{BertConfig, DecoderConfig, LlamaConfig};
 pub use decoder::{Decoder, Scratch, Sequence};
 pub use encoder::{Encoder, EncoderScratch};
+#[cfg(feature = "text")]
 pub use generate::{Answering, FinishReason, GenerateError, GenerateRequest, Generation, PromptPart, Watch};
 pub use gguf::{Gguf, GgufError, GgufTensors};
 pub use level::Level;
 pub use matmul::{Format, Matrix, MatrixError};
+#[cfg(feature = "text")]
 pub use model::{EmbeddingModel, ModelFiles, OpenError, TextModel};
 pub use plan::Plan;
 pub use pool::Pool;
 pub use rope::{RopeConfig, RopePairs};
 pub use sampler::{Sampler, Sampling};
+#[cfg(feature = "text")]
 pub use template::ChatTemplate;
 pub use tensors::{LoadError, Safetensors, Tensor, TensorSource};
+#[cfg(feature = "text")]
 pub use tokenizer::TextTokenizer;
+#[cfg(feature = "text")]
 pub use trace::{Trace, TraceKey};
 
 // Panels are read in the order in which files store their numbers.

@@ -1,5 +1,4 @@
-//! GPT-NeoX, Bloom and BERT: digests that every machine must reproduce, at each of its levels, and
-//! what must not show in them.
+//! GPT-NeoX, Bloom and BERT: what must not show in their numbers. Their digests are in `golden.rs`.
 
 mod common;
 
@@ -21,48 +20,6 @@ fn encoded(model: &Encoder, texts: &[&[u32]], plan: &Plan) -> Vec<Vec<f32>> {
     let embeddings = model.encode(texts, plan, &mut EncoderScratch::default(), &mut ());
     assert!(embeddings.iter().flatten().all(|x| x.is_finite()) && embeddings.iter().all(|x| x.len() == 256));
     embeddings
-}
-
-fn models(format: Format) -> [Decoder; 3] {
-    [Tiny::gpt_neox(format, true, true), Tiny::gpt_neox(format, true, false), Tiny::bloom(format)]
-}
-
-/// GPT-NeoX with residuals in parallel and in turn, Bloom: all logits of 100 tokens; BERT, mean and
-/// first token: the embedding of the same.
-const GOLDEN: [(Format, [&str; 5]); 2] = [
-    (
-        Format::F32,
-        [
-            "263346c43f96cc54405c4263a2cb3a40615309b8d99aa5a14b89ce415b4f9bb7",
-            "7f93fe68daf2bcb10d94ac638c557c4b8d4a211380817f315e3b0eb9f043f87c",
-            "4214e3a508b6d9f4b095d40aa840ede97fac7c9dc6af425bfcd7b71b57888fd2",
-            "c660e8c94d79bc1951629f83c9bacd4dd07f590fe05927454e47ea2281fa5248",
-            "2cc8eccb31cc5628eb51f7f897a9dde72d8a73f06a4d79cb62ec763ccce5b1e0",
-        ],
-    ),
-    (
-        Format::Q8_0,
-        [
-            "39b912a0e3d7d5541035846f026ee7e620aa7c93893f31419467833a7b43de4c",
-            "098103117c8c92c3081dffeb7a186ec5f2728f93e848c4843bbae106f7b74171",
-            "7e059d3912f076dc0f308da7ff5c67db7f864b2d1d70219ce52a176257359bcc",
-            "cf2d5d4694ada6e1301beaab9edcacc0668a3d8c01b545f106b2b2ef874756d7",
-            "4d52e14b3ed5584bf903e85e85be08a06f3c077cbf777a2fb72d3c05e86b4795",
-        ],
-    ),
-];
-
-#[test]
-fn every_level_has_the_golden_bits() {
-    for level in Level::available() {
-        let plan = Plan::at(level, 2).splitting_all();
-        for (format, golden) in GOLDEN {
-            let decoders = models(format).map(|model| decoded(&model, &plan));
-            let encoders = [Pooling::Mean, Pooling::Cls]
-                .map(|pooling| digest(&encoded(&Tiny::bert(format, pooling), &[&tokens()], &plan).concat()));
-            assert_eq!([&decoders[..], &encoders].concat(), golden, "{format:?} at {level}");
-        }
-    }
 }
 
 #[test]

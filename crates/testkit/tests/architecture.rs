@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, path::PathBuf, process::Command};
 const ALLOWED: &[(&str, &[&str])] = &[
     ("content", &[]),
     ("exact", &[]),
+    ("golden", &["exact"]),
     ("types", &["content"]),
     ("ledger", &["types", "content"]),
     ("chain", &[]),

@@ -18,10 +18,10 @@ pub use others::{Activation, BloomConfig, GptNeoxConfig};
 use crate::{
     gguf::Gguf,
     rope::{RopeConfig, RopePairs},
-    template::TokenizerConfig,
     tensors::LoadError,
-    tokenizer::TextTokenizer,
 };
+#[cfg(feature = "text")]
+use crate::{template::TokenizerConfig, tokenizer::TextTokenizer};
 
 /// Most of each number; see [`LlamaConfig::check`].
 pub(crate) const VOCAB_MAX: usize = 1 << 20;
@@ -32,7 +32,7 @@ pub(crate) const HEADS_MAX: usize = 1 << 10;
 pub(crate) const HEAD_DIM_MAX: usize = 1 << 10;
 pub(crate) const CONTEXT_MAX: usize = 1 << 20;
 /// Most elements of one matrix: far above real ones, far below overflow.
-const MATRIX_ELEMENTS_MAX: usize = 1 << 34;
+const MATRIX_ELEMENTS_MAX: usize = if usize::BITS < 64 { 1 << 28 } else { 1 << 34 };
 
 /// The numbers of a model of the Llama family.
 #[derive(Clone, Debug, PartialEq)]
@@ -159,6 +159,11 @@ pub(crate) fn within(bounds: &[(&'static str, usize, usize)]) -> Result<(), Wron
     }
 }
 
+/// Whether a matrix would have too many elements.
+pub(crate) fn too_large(n: usize, k: usize) -> bool {
+    n.checked_mul(k).is_none_or(|elements| elements > MATRIX_ELEMENTS_MAX)
+}
+
 /// Checks the epsilon of a norm and rounds it.
 pub(crate) fn epsilon(field: &'static str, value: f64) -> Result<f32, Wrong> {
     #[allow(clippy::cast_possible_truncation)] // rounding to f32 is what the contract says
@@ -208,7 +213,7 @@ impl LlamaConfig {
             return Err(Wrong::new("head_dim", format!("heads × head_dim is above {HIDDEN_MAX}")));
         }
         let widest = self.vocab_size.max(self.intermediate_size).max(self.heads * self.head_dim);
-        if widest * self.hidden_size > MATRIX_ELEMENTS_MAX {
+        if too_large(widest, self.hidden_size) {
             return Err(Wrong::new("hidden_size", format!("a matrix would have above {MATRIX_ELEMENTS_MAX} elements")));
         }
         epsilon("rms_norm_eps", f64::from(self.rms_norm_eps))?;
@@ -270,6 +275,7 @@ impl SpecialTokens {
 
     /// Sets whether texts start with `bos`, as `tokenizer_config.json` says, or, where it is silent,
     /// as the tokenizer itself does.
+    #[cfg(feature = "text")]
     pub fn set_add_bos(&mut self, config: &TokenizerConfig, tokenizer: &TextTokenizer) {
         let adds = |bos| config.add_bos_token.unwrap_or_else(|| tokenizer.adds_first(bos));
         self.add_bos = self.bos.is_some_and(adds);

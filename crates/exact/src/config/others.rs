@@ -50,7 +50,7 @@ pub(super) fn check_sizes(
     if !hidden.is_multiple_of(heads) || hidden / heads > super::HEAD_DIM_MAX {
         return Err(Wrong::new("hidden_size", format!("{hidden} cannot be split into {heads} heads")));
     }
-    if vocab.max(ffn).max(3 * hidden) * hidden > super::MATRIX_ELEMENTS_MAX {
+    if super::too_large(vocab.max(ffn).max(3 * hidden), hidden) {
         return Err(Wrong::new("hidden_size", "a matrix would be too large"));
     }
     Ok(())

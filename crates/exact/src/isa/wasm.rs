@@ -132,7 +132,7 @@ impl Isa for Simd128 {
 
     #[inline(always)]
     unsafe fn to_floats(values: [v128; 4]) -> [v128; 4] {
-        values.map(f32x4_convert_i32x4)
+        values.map(|values| f32x4_convert_i32x4(values))
     }
 
     #[inline(always)]
