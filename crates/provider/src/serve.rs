@@ -113,7 +113,7 @@ struct Model {
 /// An engine and the memory that it takes; the engine goes first.
 struct Weights {
     engine: Arc<dyn Engine>,
-    _hold: Option<Hold>,
+    hold: Option<Hold>,
 }
 
 /// A model in memory.
@@ -289,7 +289,7 @@ impl ModelServer {
         }
         let model = self.models.get(id).ok_or(ComputeError::NotServed(*id))?;
         let weights = match &model.source {
-            Source::Shared(engine) => Weights { engine: engine.clone(), _hold: None },
+            Source::Shared(engine) => Weights { engine: engine.clone(), hold: None },
             Source::Package { bytes, load } => self.load(model, *bytes, load.clone()).await?,
         };
         self.check_room_to_run(&model.name, &weights)?;
@@ -331,13 +331,13 @@ impl ModelServer {
             Some(more) => hold.merge(self.hold(more).await),
             None => hold.shrink(weights_bytes),
         }
-        Ok(Weights { engine, _hold: Some(hold) })
+        Ok(Weights { engine, hold: Some(hold) })
     }
 
     /// A model whose longest run would not fit is not served: a run that cannot end must not begin.
     fn check_room_to_run(&self, name: &str, weights: &Weights) -> Result<(), ServeError> {
         let Some(engine) = weights.engine.clone().chat() else { return Ok(()) };
-        let weights_bytes = weights._hold.as_ref().map_or(0, Hold::bytes);
+        let weights_bytes = weights.hold.as_ref().map_or(0, Hold::bytes);
         let (run_bytes, memory_max_bytes) = (engine.cache_bytes_max(), self.memory.max_bytes());
         if weights_bytes.saturating_add(run_bytes) <= memory_max_bytes {
             return Ok(());
@@ -387,7 +387,7 @@ impl ModelServer {
         let kept = self.memory.oldest_kept();
         let unloaded = {
             let mut table = self.loaded.lock();
-            let idle = |loaded: &Arc<Loaded>| Arc::strong_count(loaded) == 1 && loaded.weights._hold.is_some();
+            let idle = |loaded: &Arc<Loaded>| Arc::strong_count(loaded) == 1 && loaded.weights.hold.is_some();
             let used = |loaded: &Arc<Loaded>| loaded.used.load(Ordering::Relaxed);
             let oldest = table.iter().filter(|(_, loaded)| idle(loaded)).min_by_key(|(_, loaded)| used(loaded));
             let oldest = oldest.filter(|(_, loaded)| kept.is_none_or(|kept| used(loaded) < kept));
@@ -416,10 +416,10 @@ impl ModelServer {
     async fn begin(&self, run: NewRun, slot: OwnedSemaphorePermit) -> Result<Answered, ComputeError> {
         let NewRun { id, input, seed, pieces } = run;
         let model = self.model(&id).await?;
-        let started = Instant::now();
         let (done, answered) = oneshot::channel();
         let Some(worker) = &model.loaded().worker else {
             let run = move || {
+                let started = Instant::now();
                 let result = run_now(&*model.loaded().weights.engine, &input, seed, pieces.as_ref());
                 Reply { pieces: None, done, slot, model, prepared: Duration::ZERO }.send(result, started.elapsed());
             };
@@ -430,15 +430,16 @@ impl ModelServer {
         let (engine, runs) = (worker.engine.clone(), worker.runs.clone());
         // The thread keeps the model in memory, also if nobody waits for the run any more.
         let prepare = move || {
+            let started = Instant::now();
             let prepared = engine.prepare(&input, seed).map(|prepared| match prepared {
                 Prepared::Refused(output) => Err(output),
                 Prepared::Answer(answering) => Ok((engine.cache_bytes(&answering), answering)),
             });
             drop(engine);
-            (prepared, model)
+            (prepared, started.elapsed(), model)
         };
-        let (prepared, model) = on_thread(prepare).await?;
-        let reply = Reply { pieces, done, slot, model, prepared: started.elapsed() };
+        let (prepared, took, model) = on_thread(prepare).await?;
+        let reply = Reply { pieces, done, slot, model, prepared: took };
         match prepared? {
             Err(refusal) => reply.send(Ok(refusal), Duration::ZERO),
             Ok((bytes, answering)) => {

@@ -105,6 +105,11 @@ impl From<SamplingDefaults> for Sampling {
 }
 
 impl Manifest {
+    /// That of a model that came without one.
+    pub(crate) fn of_defaults() -> Result<Self, toml::de::Error> {
+        toml::from_str(&manifest_text(Path::new("model"), "gguf = \"model.gguf\"\n"))
+    }
+
     /// The name of the GGUF file, if the model is one.
     pub fn gguf(&self) -> Option<&str> {
         match &self.files {
