@@ -19,7 +19,7 @@ use crate::{
 use althing_content::{BlobStore, Profile, put_tree};
 use althing_gateway::{ApiKey, ApiKeys, Level};
 use althing_node::receipt;
-use althing_provider::{ProviderStatus, policy};
+use althing_provider::{ProviderStatus, ServingStatus, policy};
 use althing_runtime::{ChatInput, Package};
 use althing_sdk::{
     Ballot, Clock as _, LedgerClient, OrderFilter, SessionKeyPair, Signer as _, SystemClock, WalletSigner,
@@ -202,6 +202,17 @@ async fn provider_status(url: Option<String>, home: Option<&Path>, json: bool) -
     Ok(())
 }
 
+/// What runs at the moment, and in how much memory.
+fn print_serving(serving: &ServingStatus) {
+    let mebibytes = |bytes: u64| format!("{} MiB", bytes.div_ceil(1 << 20));
+    let ServingStatus { running, waiting, loaded, tokens_fed, tokens_reused, .. } = serving;
+    let limit = serving.memory_max_bytes.map_or("without a limit".into(), |max| format!("of {}", mebibytes(max)));
+    let (memory, prefixes) = (mebibytes(serving.memory_bytes), mebibytes(serving.prefix_cache_bytes));
+    println!("runs      {running}, and {waiting} wait; {} models in memory", loaded.len());
+    println!("memory    {memory} {limit}, {prefixes} of it what was read earlier");
+    println!("tokens    {tokens_fed} went through models, {tokens_reused} of prompts had been read before");
+}
+
 /// A provider's status for people: earnings by source, models, decisions with their reasons.
 fn print_provider(status: &ProviderStatus) {
     println!("provider  {}", status.account);
@@ -225,6 +236,10 @@ fn print_provider(status: &ProviderStatus) {
             row("slashed bonds", ever.slashes, now.slashes),
         ],
     );
+    if let Some(serving) = &status.serving {
+        println!();
+        print_serving(serving);
+    }
     let or_unknown = |number: Option<u64>| number.map_or("?".into(), |number| number.to_string());
     let models = status.by_model.iter().map(|model| {
         vec![

@@ -15,7 +15,7 @@ use crate::shipped;
 use althing_chain::{CoordinatorSecret, NetworkPublic, deal};
 use althing_content::Cid;
 use althing_gateway::{ApiKey, ApiKeys, GatewayConfig};
-use althing_provider::{Behaviour, PolicyName, ProfitPolicy};
+use althing_provider::{Behaviour, PolicyName, ProfitPolicy, ServerConfig};
 use althing_sdk::{SessionKeyPair, Signer as _, WalletSigner, keys::write_secret_line};
 use althing_types::{
     Address, Amount, AssetId, Genesis, Hash, Ppm, SessionPublicKey, Verification,
@@ -108,15 +108,25 @@ pub struct ProviderSettings {
     /// Base URLs that may have packages and inputs.
     #[serde(default)]
     pub content_sources: Vec<String>,
-    /// Models that run at a time.
-    #[serde(default = "one")]
+    /// Runs at a time, of all models together.
+    #[serde(default = "eight")]
     pub runs_max: usize,
+    /// Most memory for models and runs, bytes; without it there is no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_max_bytes: Option<u64>,
+    /// Most of it for what was read earlier, in case a prompt begins alike, bytes.
+    #[serde(default = "gibibyte")]
+    pub prefix_cache_max_bytes: u64,
     #[serde(default)]
     pub behaviour: Behaviour,
 }
 
-fn one() -> usize {
-    1
+fn eight() -> usize {
+    8
+}
+
+fn gibibyte() -> u64 {
+    1 << 30
 }
 
 fn all() -> Ppm {
@@ -131,6 +141,12 @@ impl ProviderSettings {
             compute_cost_per_hour: self.compute_cost_per_hour,
             error_ppm: self.error_ppm,
         }
+    }
+
+    /// How much it does at a time.
+    pub fn server(&self) -> ServerConfig {
+        let Self { runs_max, memory_max_bytes, prefix_cache_max_bytes, .. } = *self;
+        ServerConfig { runs_max, memory_max_bytes, prefix_cache_max_bytes }
     }
 
     /// Where it can be reached from this machine or, if it says so, from others.
@@ -301,7 +317,9 @@ impl Home {
                 error_ppm: Ppm::default(),
                 watch_share: Ppm::ONE,
                 content_sources: content_sources.clone(),
-                runs_max: 1,
+                runs_max: eight(),
+                memory_max_bytes: None,
+                prefix_cache_max_bytes: gibibyte(),
                 behaviour: Behaviour::Honest,
             };
             create(&home.join("provider.toml"), toml::to_string_pretty(&settings)?)?;
@@ -490,5 +508,9 @@ mod tests {
         assert_eq!(settings.url(), "http://127.0.0.1:7740");
         let again: ProviderSettings = toml::from_str(&toml::to_string_pretty(&settings).unwrap()).unwrap();
         assert_eq!(again.profit(), settings.profit());
+        let (server, of_default) =
+            (settings.server(), toml::from_str::<ProviderSettings>(&text.replace("runs_max = 2", "")));
+        assert_eq!((server.runs_max, server.memory_max_bytes, again.prefix_cache_max_bytes), (2, None, 1 << 30));
+        assert_eq!(of_default.unwrap().runs_max, 8);
     }
 }

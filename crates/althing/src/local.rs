@@ -120,6 +120,8 @@ pub fn bench(args: BenchModelArgs, json: bool) -> Result<()> {
     let model = LocalModel::open(&args.path)?;
     let load = started.elapsed();
     let speed = model.measure(args.prompt_tokens, args.tokens, args.batch, &plan)?;
+    let weights_bytes = model.weights_bytes();
+    let serving = model.measure_serving(args.tokens, args.batch, &plan)?;
     spinner.finish_and_clear();
     let (level, threads) = (plan.level.to_string(), plan.pool.threads());
     let figures = serde_json::json!({
@@ -127,11 +129,13 @@ pub fn bench(args: BenchModelArgs, json: bool) -> Result<()> {
         "decode_tokens_per_second": speed.decode,
         "decode_traced_tokens_per_second": speed.decode_traced,
         "decode_batched_tokens_per_second": speed.decode_batched,
+        "runs_in_turn_tokens_per_second": serving.in_turn,
+        "runs_together_tokens_per_second": serving.together,
         "batch": args.batch,
         "prompt_tokens": args.prompt_tokens,
         "tokens": args.tokens,
         "load_seconds": load.as_secs_f64(),
-        "weights_bytes": model.weights_bytes(),
+        "weights_bytes": weights_bytes,
         "memory_peak_bytes": memory_peak_bytes(),
         "level": level,
         "threads": threads,
@@ -141,6 +145,8 @@ pub fn bench(args: BenchModelArgs, json: bool) -> Result<()> {
         println!("decode   {:.1} tokens/s", speed.decode);
         println!("traced   {:.1} tokens/s: decode with a trace of every step", speed.decode_traced);
         println!("batched  {:.1} tokens/s, {} answers at once", speed.decode_batched, args.batch);
+        let (in_turn, together) = (serving.in_turn, serving.together);
+        println!("served   {together:.1} tokens/s, {} runs together; {in_turn:.1} in turn", args.batch);
         println!("{level} on {threads} threads, loaded in {:.2} s", load.as_secs_f64());
     })
 }

@@ -3,13 +3,14 @@
 
 use crate::{
     home::{CoordinatorHome, GatewaySettings, ProviderSettings, read_toml},
+    local::threads_of_machine,
     shipped,
 };
 use althing_chain::{ChainConfig, MempoolConfig, Node, NodeConfig, Pacing};
 use althing_content::BlobStore;
 use althing_gateway::{ApiKeys, FileReceipts, Gateway, GatewayConfig, HttpDeliveries};
 use althing_node::{InputWatch, LedgerMachine, NodeClient};
-use althing_provider::{FileJournal, Provider, ProviderConfig, ThreadCompute};
+use althing_provider::{FileJournal, ModelServer, Provider, ProviderConfig, ServedModel, Source};
 use althing_runtime::{Engine, Package};
 use althing_sdk::{Clock, FetchedContent, HttpClient, LedgerClient, Sender, SessionKeyPair, StoreContent, SystemClock};
 use althing_types::ModelId;
@@ -18,7 +19,7 @@ use futures::FutureExt as _;
 use std::{collections::BTreeMap, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, task::JoinHandle};
 
-/// The models that a process has loaded, by their ids on the ledger.
+/// The models that a process has in memory for all its roles, by their ids on the ledger.
 pub type Engines = BTreeMap<ModelId, Arc<dyn Engine>>;
 
 /// Tasks that end when this is dropped.
@@ -144,43 +145,52 @@ pub async fn wait_ready(client: &dyn LedgerClient, wait: Duration) -> Result<()>
     }
 }
 
-/// Loads models by name: the shipped one from the binary, others from `directory`'s content or from
-/// `sources`.
+/// Models to be served, by name: the shipped one from the binary, others from `store`, to which those that
+/// it lacks are brought from `sources`.
 ///
 /// # Errors
-/// If one is not registered, nowhere to be found, or malformed.
-pub async fn load_models(
+/// If one is not registered or nowhere to be found.
+async fn models_to_serve(
     client: &dyn LedgerClient,
     names: &[String],
     store: &Arc<BlobStore>,
     sources: &[String],
-) -> Result<Engines> {
+) -> Result<BTreeMap<ModelId, ServedModel>> {
     let shipped = shipped::tiny_stories()?;
-    let mut engines = Engines::new();
+    let threads = threads_of_machine();
+    let mut models = BTreeMap::new();
     for name in names {
         let model = client.model(name).await.with_context(|| format!("the model {name}"))?;
-        let package = if model.package == shipped.cid {
-            shipped.clone()
+        let source = if model.package == shipped.cid {
+            // Products so small are not split among threads.
+            Source::Package {
+                bytes: shipped.bytes(),
+                load: Arc::new(|| althing_runtime::load(&shipped::tiny_stories()?, 1)),
+            }
         } else {
-            fetch_package(store, &model.package, sources).await.with_context(|| format!("the package of {name}"))?
+            let cid = model.package;
+            let bytes = fetch_package(store, cid, sources).await.with_context(|| format!("the package of {name}"))?;
+            let store = store.clone();
+            let load = move || althing_runtime::load(&Package::from_store(&*store, &cid)?, threads);
+            Source::Package { bytes, load: Arc::new(load) }
         };
-        let engine = tokio::task::spawn_blocking(move || althing_runtime::load(&package, 1)).await??;
-        engines.insert(model.id, Arc::from(engine));
+        models.insert(model.id, ServedModel { name: name.clone(), source });
     }
-    Ok(engines)
+    Ok(models)
 }
 
-async fn fetch_package(store: &Arc<BlobStore>, cid: &althing_content::Cid, sources: &[String]) -> Result<Package> {
-    if let Ok(package) = Package::from_store(&**store, cid) {
-        return Ok(package);
+/// Sees to it that a package is in the store; how large its files are.
+async fn fetch_package(store: &Arc<BlobStore>, cid: althing_content::Cid, sources: &[String]) -> Result<u64> {
+    if let Ok(bytes) = package_bytes(store, cid).await {
+        return Ok(bytes);
     }
     for source in sources {
         let client = althing_content::Client::new(source)?;
-        if let Err(error) = client.dag(cid, store, althing_runtime::package::PACKAGE_BYTES_MAX).await {
+        if let Err(error) = client.dag(&cid, store, althing_runtime::package::PACKAGE_BYTES_MAX).await {
             tracing::warn!(%cid, source, %error, "not fetched");
             continue;
         }
-        return Ok(Package::from_store(&**store, cid)?);
+        return package_bytes(store, cid).await;
     }
     anyhow::bail!(
         "{cid} is nowhere to be found: import it with `althing model import`, or name a content source that has it"
@@ -194,7 +204,18 @@ pub struct RunningProvider {
     _tasks: Tasks,
 }
 
-/// Starts a provider from its home. `engines` are those already loaded in this process.
+/// How large the files of a package are, all of which the store has.
+async fn package_bytes(store: &Arc<BlobStore>, cid: althing_content::Cid) -> Result<u64> {
+    let store = store.clone();
+    Ok(tokio::task::spawn_blocking(move || Package::bytes_in_store(&*store, &cid)).await??)
+}
+
+/// An engine that other roles of the process use too.
+fn shared((id, engine): (ModelId, Arc<dyn Engine>)) -> (ModelId, ServedModel) {
+    (id, ServedModel { name: id.to_string(), source: Source::Shared(engine) })
+}
+
+/// Starts a provider from its home. `engines` are those already in memory in this process.
 ///
 /// # Errors
 /// If its files or address cannot be used, or a model cannot be loaded.
@@ -207,10 +228,12 @@ pub async fn start_provider(
 ) -> Result<RunningProvider> {
     let store = Arc::new(BlobStore::open(directory.join("content"))?);
     let store_private = Arc::new(BlobStore::open(directory.join("private"))?);
-    let engines = match engines {
-        Some(engines) => engines,
-        None => load_models(&*client, &settings.models, &store, &settings.content_sources).await?,
+    let models = match engines {
+        Some(engines) => engines.into_iter().map(shared).collect(),
+        None => models_to_serve(&*client, &settings.models, &store, &settings.content_sources).await?,
     };
+    let ids = models.keys().copied().collect();
+    let server = ModelServer::start(models, settings.server()).await?;
     let key = SessionKeyPair::read(&directory.join("session.key"))?;
     let chain = client.status().await?.chain;
     let address = listener.local_addr()?;
@@ -222,7 +245,7 @@ pub async fn start_provider(
     };
     let config = ProviderConfig {
         account: settings.account,
-        models: engines.keys().copied().collect(),
+        models: ids,
         endpoint,
         behaviour: settings.behaviour,
         policy,
@@ -230,14 +253,13 @@ pub async fn start_provider(
         content_sources: settings.content_sources,
         salt_seed: rand::random(),
     };
-    let clock = Arc::new(SystemClock);
     let parts = althing_provider::Parts {
         client,
-        clock: clock.clone(),
+        clock: Arc::new(SystemClock),
         key,
         content: Arc::new(StoreContent(store.clone())),
         content_private: Arc::new(StoreContent(store_private)),
-        compute: Arc::new(ThreadCompute::new(engines, settings.runs_max, clock)),
+        compute: Arc::new(server),
         journal: Arc::new(FileJournal::open(directory.join("journal"))?),
     };
     let provider = Arc::new(Provider::new(config, chain, parts));

@@ -96,6 +96,14 @@ impl KvCache {
         self.layers.iter().flatten().map(floats).sum::<usize>() * size_of::<f32>()
     }
 
+    /// What a copy shares with others: for each page a number that it has as long as it lives, and the
+    /// bytes that it takes in all layers. Copies with one page in common have it in common in all layers.
+    pub fn pages_in_memory(&self) -> impl Iterator<Item = (usize, usize)> {
+        let first = self.layers.first().map_or(&[][..], Vec::as_slice);
+        let bytes = self.layers.len() * self.shape.cache_bytes(PAGE);
+        first.iter().map(move |page| (Arc::as_ptr(page).addr(), bytes))
+    }
+
     pub(crate) fn shape(&self) -> Shape {
         self.shape
     }

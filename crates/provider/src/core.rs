@@ -7,6 +7,7 @@ use crate::{
     journal::{Journal, Promise},
     offer::{Facts, Market, offer, own_part, run_reward, transaction_cost, watches},
     policy::{Appraisal, Policy, Task},
+    serve::ServingStatus,
 };
 use althing_sdk::{
     Ballot, ClientError, Clock, Content, LedgerClient, OrderFilter, SendError, Sender, SessionKeyPair, SessionSigner,
@@ -87,6 +88,9 @@ pub struct ProviderStatus {
     pub earned_since_start: Earned,
     /// The models that it serves: how long they run here, what they earn.
     pub by_model: Vec<ModelStatus>,
+    /// What it runs at the moment, and in how much memory.
+    #[serde(default)]
+    pub serving: Option<ServingStatus>,
     /// The newest decisions, newest first. (T-12)
     pub decisions: Vec<Decision>,
     /// The newest trouble, for people.
@@ -212,6 +216,7 @@ impl Provider {
             self.show_earned(&mut status, market.account.earned);
             status.by_model = market.models.keys().filter_map(|id| self.show_model(id, &params, &market)).collect();
         }
+        status.serving = self.compute.serving();
         status.decisions = self.book.lock().decisions();
         status
     }

@@ -10,7 +10,8 @@
 //! - [`decide`]: from what the ledger says to the next step, as a pure function
 //! - [`core`]: carries the steps out, for many orders at a time
 //! - [`deliver`]: the chosen lane, straight to the client
-//! - [`compute`]: runs of models
+//! - [`compute`]: runs of models, as the core sees them
+//! - [`serve`]: models in memory, and their runs side by side
 //! - [`journal`]: promises that must survive a restart
 //! - [`http`]: the endpoint that clients and other providers reach
 
@@ -23,11 +24,13 @@ pub mod http;
 pub mod journal;
 pub mod offer;
 pub mod policy;
+pub mod serve;
 
 pub use book::{Decision, ModelStatus};
-pub use compute::{Compute, ComputeError, InlineCompute, Ran, ThreadCompute};
+pub use compute::{Compute, ComputeError, InlineCompute, Pieces, Ran};
 pub use core::{Behaviour, Parts, Provider, ProviderConfig, ProviderStatus};
 pub use deliver::DeliverError;
 pub use http::router;
 pub use journal::{FileJournal, Journal, JournalError, MemoryJournal, Promise};
 pub use policy::{Appraisal, Offer, Policy, PolicyName, ProfitPolicy, Task, VolunteerPolicy};
+pub use serve::{ModelServer, ServeError, ServedModel, ServerConfig, ServingStatus, Source};

@@ -134,6 +134,10 @@ impl Engine for EmbeddingEngine {
             Err(_) => None,
         }
     }
+
+    fn weights_bytes(&self) -> u64 {
+        self.model.encoder().bytes() as u64
+    }
 }
 
 #[cfg(test)]

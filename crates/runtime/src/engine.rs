@@ -7,7 +7,12 @@ use crate::{
     prompt::chat_prompt,
 };
 use althing_exact::{
-    EmbeddingModel, FinishReason, GenerateError, GenerateRequest, LoadError, ModelFiles, Plan, Sampling, TextModel,
+    Answering, EmbeddingModel, FinishReason, GenerateError, GenerateRequest, Generation, LoadError, ModelFiles, Plan,
+    Sampling, TextModel,
+};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
 /// Why a run gave no output. Neither is a result: nothing about the input follows from it.
@@ -43,6 +48,14 @@ pub trait Engine: Send + Sync {
     /// How many tokens a conversation is, and how many the model holds: lets a gateway refuse before
     /// anybody pays. `None` if the engine cannot tell.
     fn measure(&self, input: &[u8]) -> Option<(usize, usize)>;
+
+    /// Memory that the weights take, bytes.
+    fn weights_bytes(&self) -> u64;
+
+    /// The engine as one whose runs can share steps, if it is such a one; see [`crate::batch`].
+    fn chat(self: Arc<Self>) -> Option<Arc<ChatEngine>> {
+        None
+    }
 }
 
 /// Loads a package for running on `threads` threads.
@@ -60,7 +73,7 @@ pub fn load(package: &Package, threads: usize) -> Result<Box<dyn Engine>, Packag
             if manifest.chat.is_none() && model.template().is_none() {
                 return Err(PackageError::NoTemplate);
             }
-            Ok(Box::new(ChatEngine { model, manifest: manifest.clone(), plan }))
+            Ok(Box::new(ChatEngine::new(model, manifest.clone(), plan)))
         }
         ("exact-bert/1", "embedding") => Ok(Box::new(EmbeddingEngine { model: load_embedding(package)?, plan })),
         (runtime, interface) => Err(PackageError::UnknownRuntime(format!("{runtime} ({interface})"))),
@@ -97,13 +110,69 @@ fn load_files<M>(
 }
 
 /// A model that continues text, on the strict kernels.
-struct ChatEngine {
+pub struct ChatEngine {
     model: TextModel,
     manifest: Manifest,
     plan: Plan,
+    key: u64,
+}
+
+/// A run up to where the network begins.
+pub enum Prepared {
+    Answer(Box<Answering>),
+    /// The output: the input is refused.
+    Refused(Vec<u8>),
 }
 
 impl ChatEngine {
+    pub(crate) fn new(model: TextModel, manifest: Manifest, plan: Plan) -> Self {
+        static KEYS: AtomicU64 = AtomicU64::new(0);
+        Self { model, manifest, plan, key: KEYS.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    /// Reads an input, on whichever thread: all of a run that comes before the network.
+    ///
+    /// # Errors
+    /// If there is no result.
+    pub fn prepare(&self, input: &[u8], seed: u64) -> Result<Prepared, RunError> {
+        let request = match self.request(input, seed) {
+            Ok(request) => request,
+            Err(refusal) => return Ok(Prepared::Refused(refusal.to_bytes())),
+        };
+        match Answering::new(&self.model, &request) {
+            Ok(answering) => Ok(Prepared::Answer(Box::new(answering))),
+            Err(error) => output(Err(error)).map(Prepared::Refused),
+        }
+    }
+
+    /// Most memory that a run's keys and values take, bytes.
+    pub fn cache_bytes(&self, answering: &Answering) -> u64 {
+        self.model.decoder().cache_bytes(answering.tokens_max()) as u64
+    }
+
+    /// The same of the longest run that there can be.
+    pub fn cache_bytes_max(&self) -> u64 {
+        self.model.decoder().cache_bytes(self.model.context_tokens()) as u64
+    }
+
+    /// Longest prompt and answer together, tokens.
+    pub fn context_tokens(&self) -> usize {
+        self.model.context_tokens()
+    }
+
+    pub(crate) fn model(&self) -> &TextModel {
+        &self.model
+    }
+
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// No two engines of a process have the same: what one read is of no use to another.
+    pub(crate) fn key(&self) -> u64 {
+        self.key
+    }
+
     fn request(&self, input: &[u8], seed: u64) -> Result<GenerateRequest, ChatOutput> {
         let refuse = |why: String| ChatOutput::refusal("invalid_input", why);
         let input: ChatInput =
@@ -136,39 +205,51 @@ fn count(tokens: usize) -> u32 {
     u32::try_from(tokens).unwrap_or(u32::MAX)
 }
 
+/// What a run gives, however it was carried out.
+pub(crate) fn output(answer: Result<Generation, GenerateError>) -> Result<Vec<u8>, RunError> {
+    let output = match answer {
+        Ok(answer) => ChatOutput::Answer {
+            text: answer.text,
+            finish_reason: match answer.finish_reason {
+                FinishReason::Stop => Finish::Stop,
+                FinishReason::Length => Finish::Length,
+            },
+            prompt_tokens: count(answer.prompt_tokens),
+            completion_tokens: count(answer.completion_tokens),
+        },
+        Err(error @ GenerateError::ContextExceeded { .. }) => {
+            ChatOutput::refusal("context_length_exceeded", error.to_string())
+        }
+        Err(GenerateError::GivenUp) => return Err(RunError::GivenUp),
+        // The tokenizer's own words may change with its version, so they are not part of a result.
+        Err(GenerateError::Tokenizer(_)) => ChatOutput::refusal("invalid_input", "the input cannot be tokenized"),
+        Err(error @ GenerateError::EmptyPrompt) => ChatOutput::refusal("invalid_input", error.to_string()),
+    };
+    Ok(output.to_bytes())
+}
+
 impl Engine for ChatEngine {
     fn interface(&self) -> Interface {
         Interface::Chat
     }
 
     fn run(&self, input: &[u8], seed: u64, emit: &mut dyn FnMut(&str) -> bool) -> Result<Vec<u8>, RunError> {
-        let request = match self.request(input, seed) {
-            Ok(request) => request,
-            Err(refusal) => return Ok(refusal.to_bytes()),
-        };
-        let output = match self.model.generate(&request, &self.plan, emit) {
-            Ok(answer) => ChatOutput::Answer {
-                text: answer.text,
-                finish_reason: match answer.finish_reason {
-                    FinishReason::Stop => Finish::Stop,
-                    FinishReason::Length => Finish::Length,
-                },
-                prompt_tokens: count(answer.prompt_tokens),
-                completion_tokens: count(answer.completion_tokens),
-            },
-            Err(error @ GenerateError::ContextExceeded { .. }) => {
-                ChatOutput::refusal("context_length_exceeded", error.to_string())
-            }
-            Err(GenerateError::GivenUp) => return Err(RunError::GivenUp),
-            // The tokenizer's own words may change with its version, so they are not part of a result.
-            Err(GenerateError::Tokenizer(_)) => ChatOutput::refusal("invalid_input", "the input cannot be tokenized"),
-            Err(error @ GenerateError::EmptyPrompt) => ChatOutput::refusal("invalid_input", error.to_string()),
-        };
-        Ok(output.to_bytes())
+        match self.request(input, seed) {
+            Ok(request) => output(self.model.generate(&request, &self.plan, emit)),
+            Err(refusal) => Ok(refusal.to_bytes()),
+        }
     }
 
     fn measure(&self, input: &[u8]) -> Option<(usize, usize)> {
         let request = self.request(input, 0).ok()?;
         Some((self.model.tokenizer().encode(&request.prompt).ok()?.len(), self.model.context_tokens()))
+    }
+
+    fn weights_bytes(&self) -> u64 {
+        self.model.decoder().bytes() as u64
+    }
+
+    fn chat(self: Arc<Self>) -> Option<Arc<ChatEngine>> {
+        Some(self)
     }
 }

@@ -8,17 +8,23 @@
 //! - [`chat`]: the chat interface, its input and output as canonical JSON
 //! - [`embedding`]: the embedding interface, and the native embedding engine
 //! - [`engine`]: the engine trait and the native text engine
+//! - [`batch`]: runs of one chat model that share its steps
+//! - [`memory`]: what models and runs hold, and what was read earlier and is kept
 //! - [`local`]: models run from their files, without a network
 
+pub mod batch;
 pub mod chat;
 pub mod embedding;
 pub mod engine;
 pub mod local;
+pub mod memory;
 pub mod package;
 mod prompt;
 
+pub use batch::{Batch, Caller, Counters, Run};
 pub use chat::{ChatInput, ChatMessage, ChatOutput, Role};
 pub use embedding::{EmbeddingInput, EmbeddingOutput};
-pub use engine::{Engine, Interface, RunError, load};
+pub use engine::{ChatEngine, Engine, Interface, Prepared, RunError, load};
 pub use local::{LocalEmbeddingModel, LocalError, LocalModel, LocalRequest, LocalRun};
+pub use memory::{Hold, Memory, Usage};
 pub use package::{Package, PackageError};

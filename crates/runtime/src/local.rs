@@ -1,13 +1,16 @@
 //! Running a model from its files, without a network: what it answers, how fast, and with which bits.
 
 use crate::{
+    batch::{Batch, Caller, Run},
     chat::{ChatMessage, Role},
+    engine::{ChatEngine, RunError},
+    memory::Memory,
     package::{Manifest, Package, PackageError},
     prompt::chat_prompt,
 };
 use althing_exact::{
-    EmbeddingModel, GenerateError, GenerateRequest, Generation, OpenError, Scratch, Sequence, TextModel, Trace,
-    TraceKey, Watch,
+    Answering, EmbeddingModel, GenerateError, GenerateRequest, Generation, OpenError, Scratch, Sequence, TextModel,
+    Trace, TraceKey, Watch,
     decoder::LogitsHasher,
     generate::CheckError,
     model::EmbedError,
@@ -18,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::{
     path::Path,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -306,9 +310,81 @@ impl LocalModel {
     }
 }
 
+/// How fast several runs are, prompts and answers: tokens of answers per second, of all together.
+#[derive(Clone, Copy, Debug)]
+pub struct ServingSpeed {
+    /// One after the other.
+    pub in_turn: f64,
+    /// Side by side, as a provider serves them.
+    pub together: f64,
+}
+
+/// Tokens of the prompts with which serving is measured.
+const SERVING_PROMPT_TOKENS: usize = 32;
+
+impl LocalModel {
+    /// Measures `runs` runs with answers of up to `answer` tokens, in turn and as a provider serves them.
+    ///
+    /// # Errors
+    /// If the model's context does not hold as much.
+    pub fn measure_serving(self, answer: usize, runs: usize, plan: &Plan) -> Result<ServingSpeed, LocalError> {
+        let manifest = match self.manifest {
+            Some(manifest) => manifest,
+            None => Manifest::of_defaults()?,
+        };
+        let engine = Arc::new(ChatEngine::new(self.model, manifest, plan.clone()));
+        let model = engine.model();
+        // Prompts that begin differently: nothing is read for two of them.
+        let request = |seed: u64| {
+            let mut words = SERVING_PROMPT_TOKENS;
+            loop {
+                let prompt = model.plain_prompt(&format!("{seed}{}", " the".repeat(words)));
+                if words == 0 || model.tokenizer().encode(&prompt).is_ok_and(|all| all.len() <= SERVING_PROMPT_TOKENS) {
+                    let sampling = Sampling { temperature: 1.0, ..Sampling::default() };
+                    return GenerateRequest { prompt, max_tokens: answer, sampling, seed, stop: Vec::new() };
+                }
+                words /= 2;
+            }
+        };
+        let requests: Vec<_> = (0..runs as u64).map(request).collect();
+        let (mut tokens, started) = (0, Instant::now());
+        for request in &requests {
+            tokens += model.generate(request, plan, |_: &str| true)?.completion_tokens;
+        }
+        let in_turn = rate(tokens, started);
+        let memory = Memory::new(u64::MAX, 0, || {});
+        let mut batch = Batch::new(engine.clone(), memory.clone(), Arc::default());
+        for request in &requests {
+            let answering = Box::new(Answering::new(model, request)?);
+            let hold = memory.hold(engine.cache_bytes(&answering)).expect("there is no limit");
+            batch.add(Run { answering, hold, caller: Box::new(Nobody) });
+        }
+        let started = Instant::now();
+        while !batch.is_empty() {
+            batch.step();
+        }
+        Ok(ServingSpeed { in_turn, together: rate(tokens, started) })
+    }
+}
+
+/// Waits for nothing.
+struct Nobody;
+
+impl Caller for Nobody {
+    fn text(&mut self, _piece: &str) -> bool {
+        true
+    }
+
+    fn done(self: Box<Self>, _result: Result<Vec<u8>, RunError>, _worked: Duration) {}
+}
+
 fn per_second(tokens: usize, work: impl FnOnce()) -> f64 {
     let started = Instant::now();
     work();
+    rate(tokens, started)
+}
+
+fn rate(tokens: usize, started: Instant) -> f64 {
     #[allow(clippy::cast_precision_loss)] // contexts are below 2^20
     let rate = tokens as f64 / started.elapsed().as_secs_f64();
     rate

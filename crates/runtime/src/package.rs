@@ -1,6 +1,6 @@
 //! Model packages: `model.toml` and the files beside it.
 
-use althing_content::{BlockStore, Cid, ReadError, read_file, tree_cid};
+use althing_content::{BlockStore, Cid, FileReader, ReadError, read_file, tree_cid};
 use althing_exact::{Gguf, Sampling};
 use serde::Deserialize;
 use std::{
@@ -105,6 +105,11 @@ impl From<SamplingDefaults> for Sampling {
 }
 
 impl Manifest {
+    /// That of a model that came without one.
+    pub(crate) fn of_defaults() -> Result<Self, toml::de::Error> {
+        toml::from_str(&manifest_text(Path::new("model"), "gguf = \"model.gguf\"\n", false))
+    }
+
     /// The name of the GGUF file, if the model is one.
     pub fn gguf(&self) -> Option<&str> {
         match &self.files {
@@ -275,6 +280,26 @@ impl Package {
         let package = Self::from_files(files)?;
         // The same files imported another way have another name; the caller's name is what counts.
         Ok(Self { cid: *cid, ..package })
+    }
+
+    /// Bytes of the files of a package in a store, after all of them have been read and found to be
+    /// there and whole; none is kept.
+    ///
+    /// # Errors
+    /// If a block is missing, or the package too large.
+    pub fn bytes_in_store<S: BlockStore + ?Sized>(store: &S, cid: &Cid) -> Result<u64, PackageError> {
+        let mut size = 0;
+        for entry in althing_content::list(store, cid)? {
+            for piece in FileReader::open(store, &entry.cid, 0..u64::MAX, PACKAGE_BYTES_MAX - size)? {
+                size += piece?.len() as u64;
+            }
+        }
+        Ok(size)
+    }
+
+    /// Bytes of the files.
+    pub fn bytes(&self) -> u64 {
+        self.files.values().map(|bytes| bytes.len() as u64).sum()
     }
 
     /// The files, by name.

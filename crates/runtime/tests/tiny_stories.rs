@@ -42,6 +42,7 @@ fn a_package_from_a_store_is_the_package_of_its_files() {
     let package = Package::from_store(&store, &cid).unwrap();
     assert_eq!(package.cid, Package::from_files(files).unwrap().cid);
     assert_eq!(package.manifest.name, "tiny-stories");
+    assert_eq!(Package::bytes_in_store(&store, &cid).unwrap(), package.bytes());
 }
 
 #[test]
