@@ -127,7 +127,7 @@ pub fn bench(args: BenchModelArgs, json: bool) -> Result<()> {
     let figures = serde_json::json!({
         "prefill_tokens_per_second": speed.prefill,
         "decode_tokens_per_second": speed.decode,
-        "decode_traced_tokens_per_second": speed.decode_traced,
+        "trace_part_of_decode": speed.trace_part,
         "decode_batched_tokens_per_second": speed.decode_batched,
         "runs_in_turn_tokens_per_second": serving.in_turn,
         "runs_together_tokens_per_second": serving.together,
@@ -143,7 +143,7 @@ pub fn bench(args: BenchModelArgs, json: bool) -> Result<()> {
     output::data(json, &figures, |_| {
         println!("prefill  {:.1} tokens/s", speed.prefill);
         println!("decode   {:.1} tokens/s", speed.decode);
-        println!("traced   {:.1} tokens/s: decode with a trace of every step", speed.decode_traced);
+        println!("traces   {:.2} % of the decode's time", 100.0 * speed.trace_part);
         println!("batched  {:.1} tokens/s, {} answers at once", speed.decode_batched, args.batch);
         let (in_turn, together) = (serving.in_turn, serving.together);
         println!("served   {together:.1} tokens/s, {} runs together; {in_turn:.1} in turn", args.batch);
