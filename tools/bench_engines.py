@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Compares our engine with llama.cpp on the same files, in one run, and prints the ratios.
+"""Compares our engine with llama.cpp and candle on the same files, in one run, and prints the ratios.
 
     cargo build --release && tools/bench_engines.py
 
-Models of about 130 million random weights are made below target/bench; llama-cpp-python is built
-there too, for this alone (some minutes, once). Both engines read the same tokens: a prompt, then an
-answer token by token; the best of three. Engines take turns, so that what else the machine does
-hits both alike.
+Models of about 130 million random weights are made below target/bench; llama-cpp-python and candle
+are built there too, for this alone and for this processor (some minutes, once). All engines read the
+same tokens: a prompt, then an answer token by token; the best of three. Engines take turns, so that
+what else the machine does hits all alike.
 """
 
 import argparse, json, os, pathlib, subprocess, sys, time
@@ -38,8 +38,9 @@ print(json.dumps(best | {"load": load}))
 """
 
 
-def run(*command):
-    return subprocess.run([str(part) for part in command], check=True, capture_output=True, text=True).stdout
+def run(*command, env=None):
+    command = [str(part) for part in command]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=env).stdout
 
 
 def model(name):
@@ -60,6 +61,14 @@ def python_with_llama_cpp(given):
     return VENV / "bin/python"
 
 
+def candle():
+    environment = os.environ | {"RUSTFLAGS": "-Ctarget-cpu=native", "CARGO_TARGET_DIR": str(BENCH / "candle")}
+    print("building candle", file=sys.stderr)
+    run("cargo", "build", "--release", "--quiet", "--locked", "--manifest-path", ROOT / "tools/bench_candle/Cargo.toml",
+        env=environment)
+    return BENCH / "candle/release/bench-candle"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prompt", type=int, default=256, help="tokens of the prompt")
@@ -67,10 +76,19 @@ def main():
     parser.add_argument("--threads", type=int, nargs="+", default=[1, os.cpu_count() or 1])
     parser.add_argument("--formats", nargs="+", default=FORMATS)
     parser.add_argument("--python", type=pathlib.Path, help="a Python that has llama_cpp")
+    parser.add_argument("--peers", nargs="*", default=["llama.cpp", "candle"], choices=["llama.cpp", "candle"])
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     BENCH.mkdir(parents=True, exist_ok=True)
-    python = python_with_llama_cpp(args.python)
+    peers = {}
+    if "llama.cpp" in args.peers:
+        python = python_with_llama_cpp(args.python)
+        peers["llama.cpp"] = lambda path, threads: run(python, "-c", LLAMA_CPP, path, args.prompt, args.answer, threads)
+    if "candle" in args.peers:
+        program = candle()
+        peers["candle"] = lambda path, threads: run(
+            program, path, args.prompt, args.answer, env=os.environ | {"RAYON_NUM_THREADS": str(threads)}
+        )
     binary = ROOT / "target/release/althing"
     rows = []
     for name in args.formats:
@@ -78,26 +96,25 @@ def main():
         for threads in args.threads:
             common = ["--prompt-tokens", args.prompt, "--tokens", args.answer, "--threads", threads, "--json"]
             ours = json.loads(run(binary, "bench", "model", path, *common))
-            theirs = json.loads(run(python, "-c", LLAMA_CPP, path, args.prompt, args.answer, threads))
             rows.append({
                 "format": name, "threads": threads,
-                "decode": ours["decode_tokens_per_second"], "decode_llama_cpp": theirs["decode"],
-                "prefill": ours["prefill_tokens_per_second"], "prefill_llama_cpp": theirs["prefill"],
+                "decode": ours["decode_tokens_per_second"], "prefill": ours["prefill_tokens_per_second"],
                 "batch": ours["batch"], "batched": ours["decode_batched_tokens_per_second"],
-                "load_seconds": ours["load_seconds"], "load_seconds_llama_cpp": theirs["load"],
-                "file_bytes": path.stat().st_size, "memory_peak_bytes": ours["memory_peak_bytes"],
+                "load_seconds": ours["load_seconds"], "file_bytes": path.stat().st_size,
+                "memory_peak_bytes": ours["memory_peak_bytes"],
+                "peers": {peer: json.loads(measure(path, threads)) for peer, measure in peers.items()},
             })
     if args.json:
         print(json.dumps(rows, indent=2))
         return
-    print("format threads | decode t/s  llama.cpp  ratio | prefill t/s  llama.cpp  ratio | 8 at once / in turn")
+    print("format threads engine    | decode t/s  ours is | prefill t/s  ours is | 8 at once / in turn")
     for row in rows:
-        decode, prefill = row["decode"] / row["decode_llama_cpp"], row["prefill"] / row["prefill_llama_cpp"]
-        print(
-            f"{row['format']:6} {row['threads']:7} | {row['decode']:10.1f} {row['decode_llama_cpp']:10.1f} {decode:6.2f}"
-            f" | {row['prefill']:11.1f} {row['prefill_llama_cpp']:10.1f} {prefill:6.2f}"
-            f" | {row['batched'] / row['decode']:6.2f}"
-        )
+        start = f"{row['format']:6} {row['threads']:7}"
+        print(f"{start} ours      | {row['decode']:10.1f}          | {row['prefill']:11.1f}          |"
+              f" {row['batched'] / row['decode']:6.2f}")
+        for peer, theirs in row["peers"].items():
+            decode, prefill = row["decode"] / theirs["decode"], row["prefill"] / theirs["prefill"]
+            print(f"{start} {peer:9} | {theirs['decode']:10.1f}  {decode:6.2f}x | {theirs['prefill']:11.1f}  {prefill:6.2f}x |")
 
 
 if __name__ == "__main__":
