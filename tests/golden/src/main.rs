@@ -1,7 +1,9 @@
 //! Checks the golden digests of `althing-exact` in one plain program, for processors and machines
 //! that are emulated (`tests/cross.sh`).
 //!
-//!     althing-golden THREADS LEVEL…
+//! ```text
+//! althing-golden THREADS LEVEL…
+//! ```
 //!
 //! Each level must give the golden bits, and the last one must be what this processor would choose.
 
