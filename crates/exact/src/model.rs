@@ -237,10 +237,17 @@ impl EmbeddingModel {
     /// # Errors
     /// Which text is empty, too long or cannot be tokenized.
     pub fn embed(&self, texts: &[String], plan: &Plan, watch: &mut dyn WatchLayers) -> Result<Embeddings, EmbedError> {
-        let tokens = self.tokenize(texts)?;
+        Ok(self.embed_tokens(&self.tokenize(texts)?, plan, watch))
+    }
+
+    /// The same from what [`EmbeddingModel::tokenize`] gave.
+    ///
+    /// # Panics
+    /// If it is something else.
+    pub fn embed_tokens(&self, tokens: &[Vec<u32>], plan: &Plan, watch: &mut dyn WatchLayers) -> Embeddings {
         let slices: Vec<_> = tokens.iter().map(Vec::as_slice).collect();
         let vectors = self.encoder.encode(&slices, plan, &mut EncoderScratch::default(), watch);
-        Ok(Embeddings { vectors, tokens: tokens.iter().map(Vec::len).sum() })
+        Embeddings { vectors, tokens: tokens.iter().map(Vec::len).sum() }
     }
 }
 

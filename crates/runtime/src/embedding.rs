@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 
 /// Most texts of one run.
 pub const TEXTS_MAX: usize = 256;
+/// Most tokens of all texts of one run together: bounds its time.
+pub const TOKENS_MAX: usize = 1 << 16;
 
 /// What an embedding model runs on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,6 +83,7 @@ impl Vector {
 pub(crate) struct EmbeddingEngine {
     pub model: EmbeddingModel,
     pub plan: Plan,
+    pub output_bytes_max: u64,
 }
 
 impl EmbeddingEngine {
@@ -99,11 +102,18 @@ impl EmbeddingEngine {
             Ok(texts) => texts,
             Err(refusal) => return refusal,
         };
-        match self.model.embed(&texts, &self.plan, &mut ()) {
-            Ok(embeddings) => EmbeddingOutput::Vectors {
-                vectors: embeddings.vectors.iter().map(|vector| Vector::new(vector)).collect(),
-                prompt_tokens: u32::try_from(embeddings.tokens).unwrap_or(u32::MAX),
-            },
+        match self.model.tokenize(&texts) {
+            Ok(tokens) if tokens.iter().map(Vec::len).sum::<usize>() > TOKENS_MAX => EmbeddingOutput::refusal(
+                "invalid_input",
+                format!("the texts have more than {TOKENS_MAX} tokens together"),
+            ),
+            Ok(tokens) => {
+                let embeddings = self.model.embed_tokens(&tokens, &self.plan, &mut ());
+                EmbeddingOutput::Vectors {
+                    vectors: embeddings.vectors.iter().map(|vector| Vector::new(vector)).collect(),
+                    prompt_tokens: u32::try_from(embeddings.tokens).unwrap_or(u32::MAX),
+                }
+            }
             Err(error @ EmbedError::ContextExceeded { .. }) => {
                 EmbeddingOutput::refusal("context_length_exceeded", error.to_string())
             }
@@ -122,7 +132,12 @@ impl Engine for EmbeddingEngine {
     }
 
     fn run(&self, input: &[u8], _seed: u64, _emit: &mut dyn FnMut(&str) -> bool) -> Result<Vec<u8>, RunError> {
-        Ok(self.output(input).to_bytes())
+        let output = self.output(input).to_bytes();
+        if output.len() as u64 <= self.output_bytes_max {
+            return Ok(output);
+        }
+        let why = format!("the vectors take more than the {} bytes of an output: ask for fewer", self.output_bytes_max);
+        Ok(EmbeddingOutput::refusal("invalid_input", why).to_bytes())
     }
 
     /// Of the longest text, and of what the model holds of one.

@@ -75,7 +75,10 @@ pub fn load(package: &Package, threads: usize) -> Result<Box<dyn Engine>, Packag
             }
             Ok(Box::new(ChatEngine::new(model, manifest.clone(), plan)))
         }
-        ("exact-bert/1", "embedding") => Ok(Box::new(EmbeddingEngine { model: load_embedding(package)?, plan })),
+        ("exact-bert/1", "embedding") => {
+            let output_bytes_max = manifest.limits.output_bytes_max;
+            Ok(Box::new(EmbeddingEngine { model: load_embedding(package)?, plan, output_bytes_max }))
+        }
         (runtime, interface) => Err(PackageError::UnknownRuntime(format!("{runtime} ({interface})"))),
     }
 }

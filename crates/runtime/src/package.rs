@@ -164,11 +164,14 @@ pub struct Names {
 /// A `model.toml` of defaults for a model that came without one.
 fn manifest_text(path: &Path, files: &str, is_bert: bool) -> String {
     let name = model_name(path);
-    let (interface, runtime) = if is_bert { ("embedding", "exact-bert/1") } else { ("chat", "exact-text/1") };
+    let (interface, runtime, output_bytes_max) = match is_bert {
+        true => ("embedding", "exact-bert/1", 2 << 20),
+        false => ("chat", "exact-text/1", 1 << 16),
+    };
     format!(
         "name = {name:?}\ndescription = {name:?}\ninterface = {interface:?}\nruntime = {runtime:?}\n\
          verification = \"exact\"\nlicence = \"unknown\"\n\n[limits]\nmax_tokens_default = 256\n\
-         output_bytes_max = 65536\n\n[files]\n{files}"
+         output_bytes_max = {output_bytes_max}\n\n[files]\n{files}"
     )
 }
 

@@ -37,6 +37,21 @@ fn files_of_an_embedding_model_make_a_package_of_that_interface() {
 }
 
 #[test]
+fn an_output_is_no_longer_than_the_package_allows() {
+    let package = Package::from_path(&fixture("bert")).unwrap();
+    let mut files = package.files().clone();
+    let manifest = String::from_utf8(files["model.toml"].clone()).unwrap();
+    files.insert("model.toml".into(), manifest.replace("output_bytes_max = 2097152", "output_bytes_max = 250").into());
+    let engine = load(&Package::from_files(files).unwrap(), 1).unwrap();
+    let run = |count: usize| {
+        let input = EmbeddingInput { texts: vec!["law".into(); count] }.to_bytes();
+        EmbeddingOutput::parse(&engine.run(&input, 0, &mut |_| true).unwrap()).unwrap()
+    };
+    assert!(matches!(run(2), EmbeddingOutput::Vectors { .. }));
+    assert!(matches!(run(3), EmbeddingOutput::Refusal { error } if error.message.contains("250 bytes")));
+}
+
+#[test]
 fn every_input_has_an_output() {
     let engine = load(&Package::from_path(&fixture("bert")).unwrap(), 1).unwrap();
     let long = format!(r#"{{"texts":["{}"]}}"#, "law ".repeat(70));

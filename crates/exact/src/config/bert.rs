@@ -1,7 +1,7 @@
 //! Configs of BERT models that make sentence embeddings.
 
 use super::{
-    Activation, CONTEXT_MAX, Wrong, epsilon,
+    Activation, Wrong, epsilon,
     gguf::Must,
     others::{check_sizes, from_json, gguf_epsilon, keys, section},
     within,
@@ -12,6 +12,10 @@ use crate::{
 };
 use serde::Deserialize;
 use serde_json::Value;
+
+/// A text goes through the layers at once, so these bound the memory that it takes: about a GiB.
+const POSITIONS_MAX: usize = 1 << 13;
+const BERT_FFN_MAX: usize = 1 << 15;
 
 /// How the vectors of a text's tokens become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,7 +137,8 @@ impl BertConfig {
         check_sizes(vocab_size, hidden_size, intermediate_size, layers, heads, context_tokens)?;
         within(&[
             ("type_vocab_size", self.token_types, 1 << 10),
-            ("max_position_embeddings", self.positions, CONTEXT_MAX),
+            ("max_position_embeddings", self.positions, POSITIONS_MAX),
+            ("intermediate_size", intermediate_size, BERT_FFN_MAX),
         ])?;
         Ok(self)
     }
