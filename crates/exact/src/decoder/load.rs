@@ -3,7 +3,7 @@
 use super::{Decoder, DecoderConfig, Layer, LoadError, Positions, Residual, Sizes};
 use crate::{
     cache::Shape,
-    config::{BloomConfig, GptNeoxConfig, LlamaConfig},
+    config::{Activation, BloomConfig, GptNeoxConfig, LlamaConfig},
     layers::{Attention, Linear, Mlp, Norm},
     matmul::Matrix,
     rope::{Rope, RopeConfig},
@@ -79,21 +79,8 @@ fn gpt_neox(config: &GptNeoxConfig, weights: &Loader<'_>) -> Result<Decoder, Loa
     let GptNeoxConfig { context_tokens, rotary_dim, layer_norm_eps: epsilon, activation, .. } = *config;
     let head_dim = hidden / heads;
     let rope = rope(&RopeConfig::plain(config.rope_theta), head_dim, rotary_dim, context_tokens)?;
-    let layers = (0..config.layers).map(|index| {
-        let name = |part: &str| format!("gpt_neox.layers.{index}.{part}");
-        let joint = name("attention.query_key_value");
-        let output = Linear::load(weights, &name("attention.dense"), hidden, hidden)?;
-        Ok(Layer {
-            attention_norm: Norm::layer(weights, &name("input_layernorm"), hidden, epsilon)?,
-            attention: joint_attention(weights, &joint, heads, head_dim, config.qkv_by_head, output)?,
-            mlp_norm: Norm::layer(weights, &name("post_attention_layernorm"), hidden, epsilon)?,
-            mlp: Mlp::Plain {
-                up: Linear::load(weights, &name("mlp.dense_h_to_4h"), ffn, hidden)?,
-                activation,
-                down: Linear::load(weights, &name("mlp.dense_4h_to_h"), hidden, ffn)?,
-            },
-        })
-    });
+    let layer = JointLayer { heads, head_dim, ffn, epsilon, by_head: config.qkv_by_head, activation };
+    let layers = (0..config.layers).map(|index| layer.load(weights, &format!("gpt_neox.layers.{index}"), "attention"));
     Ok(Decoder {
         layers: layers.collect::<Result<_, LoadError>>()?,
         embedding: weights.matrix("gpt_neox.embed_in.weight", vocab_size, hidden)?,
@@ -116,21 +103,10 @@ fn gpt_neox(config: &GptNeoxConfig, weights: &Loader<'_>) -> Result<Decoder, Loa
 fn bloom(config: &BloomConfig, weights: &Loader<'_>) -> Result<Decoder, LoadError> {
     let BloomConfig { vocab_size, hidden_size: hidden, heads, context_tokens, layer_norm_eps: epsilon, .. } = *config;
     let (head_dim, ffn) = (hidden / heads, 4 * hidden);
-    let layers = (0..config.layers).map(|index| {
-        let name = |part: &str| format!("transformer.h.{index}.{part}");
-        let joint = name("self_attention.query_key_value");
-        let output = Linear::load(weights, &name("self_attention.dense"), hidden, hidden)?;
-        Ok(Layer {
-            attention_norm: Norm::layer(weights, &name("input_layernorm"), hidden, epsilon)?,
-            attention: joint_attention(weights, &joint, heads, head_dim, config.qkv_by_head, output)?,
-            mlp_norm: Norm::layer(weights, &name("post_attention_layernorm"), hidden, epsilon)?,
-            mlp: Mlp::Plain {
-                up: Linear::load(weights, &name("mlp.dense_h_to_4h"), ffn, hidden)?,
-                activation: crate::config::Activation::GeluTanh,
-                down: Linear::load(weights, &name("mlp.dense_4h_to_h"), hidden, ffn)?,
-            },
-        })
-    });
+    let (by_head, activation) = (config.qkv_by_head, Activation::GeluTanh);
+    let layer = JointLayer { heads, head_dim, ffn, epsilon, by_head, activation };
+    let layers =
+        (0..config.layers).map(|index| layer.load(weights, &format!("transformer.h.{index}"), "self_attention"));
     Ok(Decoder {
         layers: layers.collect::<Result<_, LoadError>>()?,
         embedding: weights.matrix("transformer.word_embeddings.weight", vocab_size, hidden)?,
@@ -161,26 +137,51 @@ fn head(weights: &Loader<'_>, name: &str, tied: bool, n: usize, k: usize) -> Res
     (!tied).then(|| weights.matrix(name, n, k)).transpose()
 }
 
-/// Queries, keys and values from one projection of them all, whose rows go head by head (q, k, v of
-/// the first head, then of the second, …) or all queries, all keys, all values.
-fn joint_attention(
-    weights: &Loader<'_>,
-    name: &str,
+/// The layers that GPT-NeoX and Bloom have in common: layer norms, an MLP without a gate, and one
+/// projection for queries, keys and values.
+struct JointLayer {
     heads: usize,
     head_dim: usize,
+    ffn: usize,
+    epsilon: f32,
+    /// Whether the projection's rows go head by head (q, k, v of the first head, then of the second, …)
+    /// instead of all queries, all keys, all values.
     by_head: bool,
-    output: Linear,
-) -> Result<Attention, LoadError> {
-    let hidden = heads * head_dim;
-    let part = |which: usize| {
-        let row = |row: usize| match by_head {
-            true => (row / head_dim * 3 + which) * head_dim + row % head_dim,
-            false => which * hidden + row,
+    activation: Activation,
+}
+
+impl JointLayer {
+    fn load(&self, weights: &Loader<'_>, prefix: &str, attention: &str) -> Result<Layer, LoadError> {
+        let Self { heads, head_dim, ffn, epsilon, activation, .. } = *self;
+        let hidden = heads * head_dim;
+        let name = |part: &str| format!("{prefix}.{part}");
+        let linear = |part: &str, n, k| Linear::load(weights, &name(part), n, k);
+        Ok(Layer {
+            attention_norm: Norm::layer(weights, &name("input_layernorm"), hidden, epsilon)?,
+            attention: self.attention(weights, &name(attention))?,
+            mlp_norm: Norm::layer(weights, &name("post_attention_layernorm"), hidden, epsilon)?,
+            mlp: Mlp::Plain {
+                up: linear("mlp.dense_h_to_4h", ffn, hidden)?,
+                activation,
+                down: linear("mlp.dense_4h_to_h", hidden, ffn)?,
+            },
+        })
+    }
+
+    fn attention(&self, weights: &Loader<'_>, prefix: &str) -> Result<Attention, LoadError> {
+        let (head_dim, hidden) = (self.head_dim, self.heads * self.head_dim);
+        let joint = format!("{prefix}.query_key_value");
+        let part = |which: usize| {
+            let row = |row: usize| match self.by_head {
+                true => (row / head_dim * 3 + which) * head_dim + row % head_dim,
+                false => which * hidden + row,
+            };
+            let rows: Vec<_> = (0..hidden).map(row).collect();
+            Linear::load_rows(weights, &joint, [3 * hidden, hidden], &rows)
         };
-        let rows: Vec<_> = (0..hidden).map(row).collect();
-        Linear::load_rows(weights, name, [3 * hidden, hidden], &rows)
-    };
-    let [query, key, value] = [part(0)?, part(1)?, part(2)?];
-    weights.done(&format!("{name}.weight"))?;
-    Ok(Attention { query, key, value, output, query_norm: None, key_norm: None })
+        let [query, key, value] = [part(0)?, part(1)?, part(2)?];
+        weights.done(&format!("{joint}.weight"))?;
+        let output = Linear::load(weights, &format!("{prefix}.dense"), hidden, hidden)?;
+        Ok(Attention { query, key, value, output, query_norm: None, key_norm: None })
+    }
 }
