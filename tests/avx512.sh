@@ -21,7 +21,7 @@ done
 mkdir -p "$here"
 if [ ! -d "$here/kernel" ]; then
     kernel=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/.*Depends: \(linux-image-.*\)/\1/p' | head -n 1)
-    (cd "$here" && rm -f linux-image-*.deb && apt-get download -qq "$kernel" && dpkg -x linux-image-*.deb kernel)
+    (cd "$here" && rm -f linux-image-*.deb && apt-get download -qq -o APT::Sandbox::User=root "$kernel" && dpkg -x linux-image-*.deb kernel)
 fi
 
 cargo build --quiet --locked --release --bin althing-golden
