@@ -13,6 +13,23 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// How a model is computed; never what it gives.
+#[derive(Debug, Args)]
+struct PlanArgs {
+    /// Threads. [default: all]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: Option<u16>,
+    /// Instructions: auto, avx512, avx2, sse2, neon, simd128 or scalar. They change the speed, never a bit.
+    #[arg(long, default_value = "auto")]
+    level: Level,
+}
+
+impl PlanArgs {
+    fn plan(&self) -> Plan {
+        Plan::at(self.level, self.threads.map_or_else(threads_of_machine, usize::from))
+    }
+}
+
 /// `model run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
@@ -45,12 +62,8 @@ pub struct RunArgs {
     /// A text that ends the answer; may be given again.
     #[arg(long)]
     stop: Vec<String>,
-    /// Threads. [default: all]
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
-    threads: Option<u16>,
-    /// Instructions: auto, avx512, avx2, sse2, neon, simd128 or scalar. They change the speed, never a bit.
-    #[arg(long, default_value = "auto")]
-    level: Level,
+    #[command(flatten)]
+    plan: PlanArgs,
     /// Write a transcript that whoever has the model can check with `model check`.
     #[arg(long, value_name = "FILE")]
     transcript: Option<PathBuf>,
@@ -63,12 +76,8 @@ pub struct CheckArgs {
     path: PathBuf,
     /// What `model run --transcript` wrote, on any machine.
     transcript: PathBuf,
-    /// Threads. [default: all]
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
-    threads: Option<u16>,
-    /// Instructions: auto, avx512, avx2, sse2, neon, simd128 or scalar.
-    #[arg(long, default_value = "auto")]
-    level: Level,
+    #[command(flatten)]
+    plan: PlanArgs,
 }
 
 /// `model embed`.
@@ -79,12 +88,8 @@ pub struct EmbedArgs {
     /// Texts, a vector for each.
     #[arg(required = true)]
     texts: Vec<String>,
-    /// Threads. [default: all]
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
-    threads: Option<u16>,
-    /// Instructions: auto, avx512, avx2, sse2, neon, simd128 or scalar. They change the speed, never a bit.
-    #[arg(long, default_value = "auto")]
-    level: Level,
+    #[command(flatten)]
+    plan: PlanArgs,
 }
 
 /// `bench model`.
@@ -101,12 +106,8 @@ pub struct BenchModelArgs {
     /// Answers that are made at once.
     #[arg(long, default_value_t = 8)]
     batch: usize,
-    /// Threads. [default: all]
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
-    threads: Option<u16>,
-    /// Instructions: auto, avx512, avx2, sse2, neon, simd128 or scalar.
-    #[arg(long, default_value = "auto")]
-    level: Level,
+    #[command(flatten)]
+    plan: PlanArgs,
 }
 
 /// Measures how fast a model is here.
@@ -114,7 +115,7 @@ pub struct BenchModelArgs {
 /// # Errors
 /// If the files cannot be used, or the model's context is shorter.
 pub fn bench(args: BenchModelArgs, json: bool) -> Result<()> {
-    let plan = Plan::at(args.level, args.threads.map_or_else(threads_of_machine, usize::from));
+    let plan = args.plan.plan();
     let spinner = output::spinner(format!("measuring {}", args.path.display()));
     let started = Instant::now();
     let model = LocalModel::open(&args.path)?;
@@ -160,7 +161,7 @@ pub fn run(args: RunArgs, json: bool) -> Result<()> {
         && args.top_p.is_none_or(|p| p > 0.0 && p <= 1.0)
         && args.min_p.is_none_or(|p| (0.0..=1.0).contains(&p));
     anyhow::ensure!(sampling_fits, "--temperature is at least 0, --top-p above 0 and up to 1, --min-p from 0 to 1");
-    let plan = Plan::at(args.level, args.threads.map_or_else(threads_of_machine, usize::from));
+    let plan = args.plan.plan();
     let spinner = output::spinner(format!("loading {}", args.path.display()));
     let started = Instant::now();
     let model = LocalModel::open(&args.path);
@@ -203,7 +204,7 @@ pub fn check(args: CheckArgs, json: bool) -> Result<()> {
     let text = std::fs::read_to_string(&args.transcript).with_context(|| format!("cannot read {name}"))?;
     let transcript: LocalTranscript =
         serde_json::from_str(&text).with_context(|| format!("{name} is not what `model run --transcript` writes"))?;
-    let plan = Plan::at(args.level, args.threads.map_or_else(threads_of_machine, usize::from));
+    let plan = args.plan.plan();
     let spinner = output::spinner(format!("checking {name}"));
     let model = LocalModel::open(&args.path)?;
     let started = Instant::now();
@@ -227,7 +228,7 @@ pub fn check(args: CheckArgs, json: bool) -> Result<()> {
 /// # Errors
 /// If the files cannot be used, or a text does not fit.
 pub fn embed(args: EmbedArgs, json: bool) -> Result<()> {
-    let plan = Plan::at(args.level, args.threads.map_or_else(threads_of_machine, usize::from));
+    let plan = args.plan.plan();
     let spinner = output::spinner(format!("loading {}", args.path.display()));
     let model = LocalEmbeddingModel::open(&args.path);
     spinner.finish_and_clear();

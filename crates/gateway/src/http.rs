@@ -86,7 +86,7 @@ impl FromRequestParts<Shared> for Caller {
 }
 
 fn ledger_error(error: althing_sdk::ClientError) -> ApiError {
-    ApiError::from(&AskError::Client(error))
+    ApiError::of(&AskError::Client(error), "model")
 }
 
 async fn health(State(shared): State<Shared>) -> Result<impl IntoResponse, ApiError> {
@@ -143,10 +143,13 @@ fn start(
     (happening, result)
 }
 
-fn api_error(result: Result<Result<Answer, AskError>, oneshot::error::RecvError>) -> Result<Answer, ApiError> {
+fn api_error(
+    result: Result<Result<Answer, AskError>, oneshot::error::RecvError>,
+    input: &'static str,
+) -> Result<Answer, ApiError> {
     match result {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => Err(ApiError::from(&error)),
+        Ok(Err(error)) => Err(ApiError::of(&error, input)),
         Err(_) => Err(ApiError {
             status: axum::http::StatusCode::INTERNAL_SERVER_ERROR,
             kind: "server_error",
@@ -169,7 +172,7 @@ async fn chat(
     if request.stream {
         return stream(request, id, happening, result).await;
     }
-    let answer = api_error(result.await)?;
+    let answer = api_error(result.await, "messages")?;
     let body = completion(&id, now_s(), &request.model, &answer);
     Ok((headers(&Provenance::of(&answer)), Json(body)).into_response())
 }
@@ -181,10 +184,7 @@ async fn embeddings(
 ) -> Result<Response, ApiError> {
     let Json(request) = body.map_err(|error| ApiError::invalid("body", error.body_text()))?;
     let (_, result) = start(&shared, key, request.to_ask()?);
-    let answer = api_error(result.await).map_err(|error| match error.param.as_deref() {
-        Some("messages") => ApiError { param: Some("input".into()), ..error },
-        _ => error,
-    })?;
+    let answer = api_error(result.await, "input")?;
     Ok((headers(&Provenance::of(&answer)), Json(request.response(&answer)?)).into_response())
 }
 
@@ -230,7 +230,9 @@ async fn stream(
         }
         Some(_) => {}
         // No order: an error, with a status of its own.
-        None => return Err(api_error(result.await).err().unwrap_or_else(|| ApiError::not_found("no order"))),
+        None => {
+            return Err(api_error(result.await, "messages").err().unwrap_or_else(|| ApiError::not_found("no order")));
+        }
     }
     let created_s = now_s();
     let include_usage = request.stream_options.as_ref().is_some_and(|options| options.include_usage);
@@ -245,7 +247,7 @@ async fn stream(
                 send(chunks.text(&text));
             }
         }
-        match api_error(result.await) {
+        match api_error(result.await, "messages") {
             Ok(answer) => {
                 send(chunks.last(&answer));
                 if include_usage {

@@ -73,8 +73,9 @@ impl IntoResponse for ApiError {
     }
 }
 
-impl From<&AskError> for ApiError {
-    fn from(error: &AskError) -> Self {
+impl ApiError {
+    /// Why there is no answer; `input` is the parameter that the model was to read.
+    pub fn of(error: &AskError, input: &'static str) -> Self {
         let message = error.to_string();
         let server = |status, code: &str| Self::new(status, "server_error", code, message.clone());
         match error {
@@ -84,7 +85,7 @@ impl From<&AskError> for ApiError {
             }
             AskError::Refused { code, .. } => {
                 let error = Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", code.clone(), message);
-                Self { param: Some("messages".into()), ..error }
+                Self { param: Some(input.into()), ..error }
             }
             AskError::NoProvider(_) => server(StatusCode::SERVICE_UNAVAILABLE, "no_provider"),
             AskError::NotAnswered(_) => server(StatusCode::GATEWAY_TIMEOUT, "not_answered"),

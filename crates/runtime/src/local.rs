@@ -9,8 +9,8 @@ use crate::{
     prompt::chat_prompt,
 };
 use althing_exact::{
-    Answering, EmbeddingModel, GenerateError, GenerateRequest, Generation, OpenError, Scratch, Sequence, TextModel,
-    Trace, TraceKey, Watch,
+    Answering, EmbeddingModel, GenerateError, GenerateRequest, OpenError, Scratch, Sequence, TextModel, Trace,
+    TraceKey, Watch,
     decoder::LogitsHasher,
     generate::CheckError,
     model::EmbedError,
@@ -145,7 +145,7 @@ impl LocalModel {
     ) -> Result<LocalRun, LocalError> {
         let mut meter = Meter::new(emit, TraceKey::from_seed(request.seed));
         let answer = self.model.generate(&self.generate_request(request)?, plan, &mut meter)?;
-        let trace_root = root(&meter.trace, request, &answer);
+        let trace_root = root(&meter.trace, request, request.seed, answer.finish_reason.into());
         Ok(LocalRun {
             finish_reason: answer.finish_reason,
             prompt_tokens: answer.prompt_tokens,
@@ -179,7 +179,7 @@ impl LocalModel {
         if answer.text != *text {
             return Err(TranscriptError::Text);
         }
-        let computed = root(&trace, request, &answer);
+        let computed = root(&trace, request, request.seed, answer.finish_reason.into());
         if computed != *trace_root {
             return Err(TranscriptError::Root { claimed: trace_root.clone(), computed });
         }
@@ -204,12 +204,11 @@ impl LocalModel {
     }
 }
 
-/// The root of a local run, whose input is the request as JSON.
-fn root(trace: &Trace, request: &LocalRequest, answer: &Generation) -> String {
-    let input = serde_json::to_vec(request).expect("strings and finite numbers are always JSON");
+/// The root of a local run, in hexadecimal; its input as JSON, bound to no package.
+fn root<T: Serialize + ?Sized>(trace: &Trace, input: &T, seed: u64, end: TraceEnd) -> String {
+    let input = serde_json::to_vec(input).expect("strings and finite numbers are always JSON");
     let input_hash = Sha256::digest(&input).into();
-    let end = answer.finish_reason.into();
-    hex::encode(trace.root(&TraceBinding { package: &[], input_hash, seed: request.seed, end }))
+    hex::encode(trace.root(&TraceBinding { package: &[], input_hash, seed, end }))
 }
 
 /// An embedding model in memory.
@@ -240,10 +239,7 @@ impl LocalEmbeddingModel {
     pub fn embed(&self, texts: &[String], plan: &Plan) -> Result<(Embeddings, String), LocalError> {
         let mut trace = Trace::new(TraceKey::from_seed(0));
         let embeddings = self.0.embed(texts, plan, &mut trace)?;
-        let input = serde_json::to_vec(texts).expect("strings are always JSON");
-        let input_hash = Sha256::digest(&input).into();
-        let binding = TraceBinding { package: &[], input_hash, seed: 0, end: TraceEnd::Whole };
-        Ok((embeddings, hex::encode(trace.root(&binding))))
+        Ok((embeddings, root(&trace, texts, 0, TraceEnd::Whole)))
     }
 }
 

@@ -89,13 +89,7 @@ fn gpt_neox(config: &GptNeoxConfig, weights: &Loader<'_>) -> Result<Decoder, Loa
         head: head(weights, "embed_out.weight", config.tied, vocab_size, hidden)?,
         positions: Positions::Rotary(rope),
         residual: if config.parallel_residual { Residual::Parallel } else { Residual::Serial },
-        sizes: Sizes {
-            vocab_size,
-            hidden_size: hidden,
-            heads,
-            shape: Shape { kv_heads: heads, head_dim },
-            context_tokens,
-        },
+        sizes: layer.sizes(vocab_size, context_tokens),
     })
 }
 
@@ -115,13 +109,7 @@ fn bloom(config: &BloomConfig, weights: &Loader<'_>) -> Result<Decoder, LoadErro
         head: head(weights, "lm_head.weight", config.tied, vocab_size, hidden)?,
         positions: Positions::Alibi(config.alibi_slopes()),
         residual: Residual::Serial,
-        sizes: Sizes {
-            vocab_size,
-            hidden_size: hidden,
-            heads,
-            shape: Shape { kv_heads: heads, head_dim },
-            context_tokens,
-        },
+        sizes: layer.sizes(vocab_size, context_tokens),
     })
 }
 
@@ -151,6 +139,12 @@ struct JointLayer {
 }
 
 impl JointLayer {
+    fn sizes(&self, vocab_size: usize, context_tokens: usize) -> Sizes {
+        let Self { heads, head_dim, .. } = *self;
+        let shape = Shape { kv_heads: heads, head_dim };
+        Sizes { vocab_size, hidden_size: heads * head_dim, heads, shape, context_tokens }
+    }
+
     fn load(&self, weights: &Loader<'_>, prefix: &str, attention: &str) -> Result<Layer, LoadError> {
         let Self { heads, head_dim, ffn, epsilon, activation, .. } = *self;
         let hidden = heads * head_dim;
