@@ -9,6 +9,9 @@ cargo nextest run --release --workspace
 # The binary that users run.
 cargo build --release
 
+# The guests, and whether the shipped one is what its source gives.
+guests/build.sh --check
+
 # The golden digests on other processors.
 tests/cross.sh
 

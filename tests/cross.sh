@@ -8,18 +8,8 @@ cross=$PWD/target/cross
 # Debian's compiler beside yours: it comes with the source of its standard library, which is built
 # for each target, so nothing has to be there for a target but a linker and a C library.
 packages="cargo-web rustc-web rust-web-src lld-19 wasi-libc gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
-installed() {
-    dpkg-query --show --showformat '${Status}\n' $packages 2>/dev/null | grep -c '^install ok installed$' || true
-}
-set -- $packages
-if [ "$(installed)" != $# ]; then
-    if ! command -v apt-get >/dev/null || [ "$(id -u)" != 0 ]; then
-        echo "tests/cross.sh needs these packages of Debian 12: $packages" >&2
-        exit 1
-    fi
-    apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $packages >/dev/null
-fi
+. tests/packages.sh
+need $packages
 if [ ! -x "$cross/python/bin/pip" ] || ! cmp -s tests/golden/requirements.txt "$cross/requirements.txt"; then
     python3 -m venv "$cross/python"
     "$cross/python/bin/pip" install --quiet --disable-pip-version-check -r tests/golden/requirements.txt

@@ -12,7 +12,8 @@
 //! - [`rope`], [`attention`], [`cache`]: positions, attention, and what a sequence remembers
 //! - [`tensors`], [`gguf`]: where weights come from
 //! - [`config`]: the numbers of a model, from either kind of file
-//! - [`tokenizer`], [`template`]: from text to tokens, from strangers' text, and from conversations
+//! - [`tokenizer`]: from text to tokens, from strangers' text too
+//! - [`template`]: what a model's files say about the form of conversations
 //! - [`decoder`], [`encoder`], with the parts in `layers`: the families' weights and computation
 //! - [`sampler`]: from logits to a token
 //! - [`model`]: models as files
@@ -64,7 +65,7 @@ pub use pool::Pool;
 pub use rope::{RopeConfig, RopePairs};
 pub use sampler::{Sampler, Sampling};
 #[cfg(feature = "text")]
-pub use template::ChatTemplate;
+pub use template::TemplateSource;
 pub use tensors::{LoadError, Safetensors, Tensor, TensorSource};
 #[cfg(feature = "text")]
 pub use tokenizer::TextTokenizer;

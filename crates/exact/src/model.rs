@@ -7,7 +7,7 @@ use crate::{
     generate::PromptPart,
     gguf::{Gguf, GgufTensors},
     plan::Plan,
-    template::{ChatTemplate, TokenizerConfig},
+    template::{TemplateSource, TokenizerConfig},
     tensors::{LoadError, Safetensors, Tensor, TensorSource},
     tokenizer::{TextTokenizer, TokenizeError},
 };
@@ -57,7 +57,7 @@ pub struct TextModel {
     decoder: Decoder,
     special: SpecialTokens,
     tokenizer: TextTokenizer,
-    template: Option<ChatTemplate>,
+    template: Option<TemplateSource>,
 }
 
 impl TextModel {
@@ -98,14 +98,14 @@ impl TextModel {
         let tokenizer = TextTokenizer::from_json(files.tokenizer, vocab_size)?;
         let tokenizer_config = files.tokenizer_config.map(TokenizerConfig::parse).transpose()?.unwrap_or_default();
         special.set_add_bos(&tokenizer_config, &tokenizer);
-        let template = ChatTemplate::from_hf(&tokenizer_config, files.chat_template, &tokenizer)?;
+        let template = TemplateSource::from_hf(&tokenizer_config, files.chat_template)?;
         Ok(Self { decoder: Decoder::load(&config, source)?, special, tokenizer, template })
     }
 
     fn from_gguf_tensors(gguf: &Gguf<'_>, source: &dyn TensorSource) -> Result<Self, LoadError> {
         let config = DecoderConfig::from_gguf(gguf)?;
         let tokenizer = TextTokenizer::from_gguf(gguf, config.vocab_size())?;
-        let template = ChatTemplate::from_gguf(gguf, &tokenizer)?;
+        let template = TemplateSource::from_gguf(gguf, &tokenizer)?;
         let special = config.special().clone();
         Ok(Self { decoder: Decoder::load(&config, source)?, special, tokenizer, template })
     }
@@ -126,7 +126,7 @@ impl TextModel {
     }
 
     /// The model's own form of a conversation, if its files have one.
-    pub fn template(&self) -> Option<&ChatTemplate> {
+    pub fn template(&self) -> Option<&TemplateSource> {
         self.template.as_ref()
     }
 

@@ -5,9 +5,10 @@
 mod common;
 
 use althing_exact::{
-    LlamaConfig,
+    LlamaConfig, TemplateSource,
     config::{Activation, BertConfig, BloomConfig, GptNeoxConfig, Pooling, SpecialTokens},
     gguf::Gguf,
+    template::TokenizerConfig,
 };
 use common::GgufFile;
 use serde_json::{Value, json};
@@ -417,4 +418,41 @@ fn bert_configs() {
     assert_eq!(read, BertConfig { pooling: Pooling::Cls, normalize: true, ..plain });
     let bytes = file(4);
     assert!(BertConfig::from_gguf(&Gguf::read(&bytes).unwrap()).unwrap_err().to_string().contains("pooling_type"));
+}
+
+#[test]
+fn tokenizer_config_is_read_in_its_forms() {
+    let config = |json: serde_json::Value| TokenizerConfig::parse(json.to_string().as_bytes());
+    let plain = config(
+        json!({"chat_template": "x", "bos_token": "<s>", "eos_token": {"content": "</s>", "lstrip": false}, "add_bos_token": true}),
+    );
+    let expected = TokenizerConfig {
+        chat_template: Some("x".into()),
+        bos_token: Some("<s>".into()),
+        eos_token: Some("</s>".into()),
+        add_bos_token: Some(true),
+    };
+    assert_eq!(plain.unwrap(), expected);
+    let named = json!({"chat_template": [{"name": "tool_use", "template": "t"}, {"name": "default", "template": "d"}], "bos_token": null});
+    assert_eq!(config(named).unwrap().chat_template.as_deref(), Some("d"));
+    assert_eq!(config(json!({})).unwrap(), TokenizerConfig::default());
+    for wrong in [json!([]), json!({"chat_template": 1}), json!({"chat_template": [{"name": "x", "template": "t"}]})] {
+        config(wrong).unwrap_err();
+    }
+}
+
+#[test]
+fn the_templates_of_a_directory_and_their_order() {
+    let config = TokenizerConfig {
+        chat_template: Some("one{{ bos_token }}".into()),
+        bos_token: Some("<s>".into()),
+        ..Default::default()
+    };
+    let source = |jinja: Option<&[u8]>| TemplateSource::from_hf(&config, jinja).unwrap().unwrap();
+    let expected =
+        |source: &str| TemplateSource { source: source.into(), bos_token: "<s>".into(), eos_token: "".into() };
+    assert_eq!(source(None), expected("one{{ bos_token }}"));
+    assert_eq!(source(Some(b"two")), expected("two"));
+    assert!(TemplateSource::from_hf(&TokenizerConfig::default(), None).unwrap().is_none());
+    TemplateSource::from_hf(&config, Some(b"\xff")).unwrap_err();
 }

@@ -4,7 +4,8 @@ use crate::{
     chat::{ChatInput, ChatOutput, Finish},
     embedding::EmbeddingEngine,
     package::{Files, GgufName, Manifest, Package, PackageError},
-    prompt::chat_prompt,
+    prompt::{PromptError, Prompts},
+    template::{self, TemplateError},
 };
 use althing_exact::{
     Answering, EmbeddingModel, FinishReason, GenerateError, GenerateRequest, Generation, LoadError, ModelFiles, Plan,
@@ -68,12 +69,16 @@ pub fn load(package: &Package, threads: usize) -> Result<Box<dyn Engine>, Packag
     match (manifest.runtime.as_str(), manifest.interface.as_str()) {
         // The first of these names is older than the families that joined Llama's.
         ("exact-llama/1" | "exact-text/1", "chat") => {
+            if manifest.chat.is_none() {
+                template::warm_up();
+            }
             let (from_gguf, from_files) = (TextModel::from_gguf, TextModel::from_files);
             let model = load_files(package, from_gguf, from_files)?;
-            if manifest.chat.is_none() && model.template().is_none() {
-                return Err(PackageError::NoTemplate);
+            let engine = ChatEngine::new(model, manifest.clone(), plan)?;
+            match engine.prompts {
+                Prompts::None => Err(PackageError::NoTemplate),
+                _ => Ok(Box::new(engine)),
             }
-            Ok(Box::new(ChatEngine::new(model, manifest.clone(), plan)))
         }
         ("exact-bert/1", "embedding") => {
             let output_bytes_max = manifest.limits.output_bytes_max;
@@ -115,6 +120,7 @@ fn load_files<M>(
 /// A model that continues text, on the strict kernels.
 pub struct ChatEngine {
     model: TextModel,
+    prompts: Prompts,
     manifest: Manifest,
     plan: Plan,
     key: u64,
@@ -128,9 +134,10 @@ pub enum Prepared {
 }
 
 impl ChatEngine {
-    pub(crate) fn new(model: TextModel, manifest: Manifest, plan: Plan) -> Self {
+    pub(crate) fn new(model: TextModel, manifest: Manifest, plan: Plan) -> Result<Self, TemplateError> {
         static KEYS: AtomicU64 = AtomicU64::new(0);
-        Self { model, manifest, plan, key: KEYS.fetch_add(1, Ordering::Relaxed) }
+        let prompts = Prompts::new(&model, manifest.chat.as_ref())?;
+        Ok(Self { model, prompts, manifest, plan, key: KEYS.fetch_add(1, Ordering::Relaxed) })
     }
 
     /// Reads an input, on whichever thread: all of a run that comes before the network.
@@ -140,7 +147,7 @@ impl ChatEngine {
     pub fn prepare(&self, input: &[u8], seed: u64) -> Result<Prepared, RunError> {
         let request = match self.request(input, seed) {
             Ok(request) => request,
-            Err(refusal) => return Ok(Prepared::Refused(refusal.to_bytes())),
+            Err(none) => return none.output().map(Prepared::Refused),
         };
         match Answering::new(&self.model, &request) {
             Ok(answering) => Ok(Prepared::Answer(Box::new(answering))),
@@ -176,14 +183,17 @@ impl ChatEngine {
         self.key
     }
 
-    fn request(&self, input: &[u8], seed: u64) -> Result<GenerateRequest, ChatOutput> {
-        let refuse = |why: String| ChatOutput::refusal("invalid_input", why);
+    fn request(&self, input: &[u8], seed: u64) -> Result<GenerateRequest, NoRequest> {
+        let refuse = |why: String| NoRequest::Refused(ChatOutput::refusal("invalid_input", why));
         let input: ChatInput =
             serde_json::from_slice(input).map_err(|_| refuse("the input is not a chat input".into()))?;
         if input.messages.is_empty() {
             return Err(refuse("there is no message".into()));
         }
-        let prompt = chat_prompt(&self.model, self.manifest.chat.as_ref(), &input.messages).map_err(refuse)?;
+        let prompt = self.prompts.write(&input.messages).map_err(|error| match error {
+            PromptError::Refused(why) => refuse(why),
+            PromptError::NoResult(why) => NoRequest::NoResult(why),
+        })?;
         let defaults = self.manifest.sampling;
         let temperature = input.temperature.unwrap_or(defaults.temperature);
         let top_p = input.top_p.unwrap_or(defaults.top_p);
@@ -201,6 +211,22 @@ impl ChatEngine {
             seed,
             stop: input.stop,
         })
+    }
+}
+
+/// Why an input is not one to run on.
+enum NoRequest {
+    Refused(ChatOutput),
+    /// Nothing follows from it.
+    NoResult(String),
+}
+
+impl NoRequest {
+    fn output(self) -> Result<Vec<u8>, RunError> {
+        match self {
+            Self::Refused(refusal) => Ok(refusal.to_bytes()),
+            Self::NoResult(why) => Err(RunError::Engine(why)),
+        }
     }
 }
 
@@ -239,7 +265,7 @@ impl Engine for ChatEngine {
     fn run(&self, input: &[u8], seed: u64, emit: &mut dyn FnMut(&str) -> bool) -> Result<Vec<u8>, RunError> {
         match self.request(input, seed) {
             Ok(request) => output(self.model.generate(&request, &self.plan, emit)),
-            Err(refusal) => Ok(refusal.to_bytes()),
+            Err(none) => none.output(),
         }
     }
 

@@ -8,6 +8,7 @@
 //! - [`chat`]: the chat interface, its input and output as canonical JSON
 //! - [`embedding`]: the embedding interface, and the native embedding engine
 //! - [`engine`]: the engine trait and the native text engine
+//! - [`template`]: the templates of models for conversations, in the sandbox
 //! - [`batch`]: runs of one chat model that share its steps
 //! - [`memory`]: what models and runs hold, and what was read earlier and is kept
 //! - [`local`]: models run from their files, without a network
@@ -20,6 +21,7 @@ pub mod local;
 pub mod memory;
 pub mod package;
 mod prompt;
+pub mod template;
 
 pub use batch::{Batch, Caller, Counters, Run};
 pub use chat::{ChatInput, ChatMessage, ChatOutput, Role};

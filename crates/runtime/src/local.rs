@@ -6,7 +6,7 @@ use crate::{
     engine::{ChatEngine, RunError},
     memory::Memory,
     package::{Manifest, Package, PackageError},
-    prompt::chat_prompt,
+    prompt::Prompts,
 };
 use althing_exact::{
     Answering, EmbeddingModel, GenerateError, GenerateRequest, OpenError, Scratch, Sequence, TextModel, Trace,
@@ -190,7 +190,10 @@ impl LocalModel {
         let prompt = if request.chat {
             let markers = self.manifest.as_ref().and_then(|manifest| manifest.chat.as_ref());
             let message = ChatMessage { role: Role::User, content: request.prompt.clone() };
-            chat_prompt(&self.model, markers, &[message]).map_err(LocalError::Prompt)?
+            {
+                let prompts = Prompts::new(&self.model, markers).map_err(PackageError::from)?;
+                prompts.write(&[message]).map_err(|error| LocalError::Prompt(error.to_string()))?
+            }
         } else {
             self.model.plain_prompt(&request.prompt)
         };
@@ -324,7 +327,7 @@ impl LocalModel {
             Some(manifest) => manifest,
             None => Manifest::of_defaults()?,
         };
-        let engine = Arc::new(ChatEngine::new(self.model, manifest, plan.clone()));
+        let engine = Arc::new(ChatEngine::new(self.model, manifest, plan.clone()).map_err(PackageError::from)?);
         let model = engine.model();
         // Prompts that begin differently: nothing is read for two of them.
         let request = |seed: u64| {

@@ -30,6 +30,8 @@ pub enum PackageError {
     TooLarge { got: u64, max: u64 },
     #[error("neither model.toml nor the model's files say how a conversation becomes a prompt: add [chat]")]
     NoTemplate,
+    #[error(transparent)]
+    Template(#[from] crate::template::TemplateError),
     #[error("runtime {0:?} is unknown to this version")]
     UnknownRuntime(String),
     #[error(transparent)]

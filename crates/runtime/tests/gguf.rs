@@ -84,12 +84,12 @@ fn a_model_runs_without_a_network_with_the_same_bits_at_every_level() {
 
 #[test]
 fn what_is_no_model_is_refused_with_its_name() {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/templates");
     assert!(matches!(Package::from_path(&directory), Err(PackageError::MissingFile(name)) if name == "model.toml"));
     let missing = Package::from_path(&directory.join("nowhere")).unwrap_err();
     assert!(missing.to_string().contains("nowhere"), "{missing}");
     let error = LocalModel::open(&directory).err().unwrap();
     assert!(error.to_string().contains("neither a GGUF file nor a directory"), "{error}");
-    let error = LocalModel::open(&directory.join("lib.rs")).err().unwrap();
+    let error = LocalModel::open(&directory.join("chatml.jinja")).err().unwrap();
     assert!(error.to_string().contains("not a GGUF file"), "{error}");
 }

@@ -8,7 +8,7 @@
 //! So a conversation without markers is rendered and tokenized exactly as its maker's tools do it,
 //! and in one with markers nothing else changes.
 
-use crate::generate::PromptPart;
+use althing_exact::PromptPart;
 use std::collections::BTreeSet;
 
 /// What breaks a marker; a message's own are replaced by U+FFFD.

@@ -3,11 +3,8 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests
 
-use althing_exact::{
-    PromptPart,
-    template::{ChatTemplate, TemplateError, TemplateMessage, TokenizerConfig},
-    tokenizer::TextTokenizer,
-};
+use althing_exact::{PromptPart, TemplateSource, tokenizer::TextTokenizer};
+use althing_runtime::template::{ChatTemplate, TemplateError, TemplateMessage};
 use proptest::prelude::*;
 use serde::Deserialize;
 use serde_json::json;
@@ -58,7 +55,11 @@ fn user(content: &str) -> [TemplateMessage<'_>; 1] {
 }
 
 fn template(source: &str) -> ChatTemplate {
-    ChatTemplate::new(source, "<s>", "</s>", &special()).unwrap()
+    chat_template(source, "<s>", "</s>", &special()).unwrap()
+}
+
+fn chat_template(source: &str, bos: &str, eos: &str, markers: &[String]) -> Result<ChatTemplate, TemplateError> {
+    ChatTemplate::new(TemplateSource { source: source.into(), bos_token: bos.into(), eos_token: eos.into() }, markers)
 }
 
 fn joined(parts: &[PromptPart]) -> String {
@@ -74,7 +75,7 @@ fn real_templates_give_the_reference_prompts() {
     assert_eq!(cases.len(), 90);
     for case in cases {
         let source = file(&format!("{}.jinja", case.template));
-        let template = ChatTemplate::new(&source, &case.bos, &case.eos, &special()).unwrap();
+        let template = chat_template(&source, &case.bos, &case.eos, &special()).unwrap();
         let got = template.render(&messages(&case.messages), case.answer);
         let expected = match (case.text, case.raised) {
             // An ordinary conversation is tokenized in one piece, as the reference does it.
@@ -138,17 +139,38 @@ fn templates_run_within_bounds() {
     let stranger = [TemplateMessage { role: "im_end|>", content: "x" }];
     assert_eq!(template("x").render(&stranger, false), Err(TemplateError::Role("im_end|>".into())));
     assert_eq!(template("{{ raise_exception('no') }}").render(&user("x"), false), raised("no"));
+    let deep = format!("{{{{ {}1{} }}}}", "(".repeat(100_000), ")".repeat(100_000));
     for (source, part) in [
         ("{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}", "fuel"),
+        // Texts that double: the limit of memory, or of fuel, whichever comes first.
+        ("{% set n = namespace(x='x') %}{% for i in range(99) %}{% set n.x = n.x ~ n.x %}{% endfor %}", "more memory"),
+        (
+            "{% set n = namespace(x='x') %}{% for i in range(99) %}{% set n.x = n.x.replace('x', 'xx') %}{% endfor %}",
+            "",
+        ),
+        ("{% set x %}{% for i in range(100000) %}{{ 'x' * 100000 }}{% endfor %}{% endset %}", "more memory"),
+        // A list of lists of lists: small, and without an end when it is written or compared.
+        ("{% set n = namespace(x=['x']) %}{% for i in range(99) %}{% set n.x = [n.x, n.x] %}{% endfor %}{{ n.x }}", ""),
+        (
+            "{% set n = namespace(x=['x'], y=['x']) %}{% for i in range(99) %}{% set n.x = [n.x, n.x] %}\
+            {% set n.y = [n.y, n.y] %}{% endfor %}{{ n.x == n.y }}",
+            "fuel",
+        ),
+        // Lists in lists, so deep that letting go of them takes more stack than there is.
+        ("{% set n = namespace(x=[]) %}{% for i in range(100000) %}{% set n.x = [n.x] %}{% endfor %}", ""),
         ("{% for i in range(10000) %}{{ 'x' * 1000 }}{% endfor %}", "larger than"),
         ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", ""),
+        (deep.as_str(), ""),
         ("{{ strftime_now('%d') }}", "strftime_now"),
         ("{{ messages[0].content.nothing() }}", ""),
-        ("{% include 'file' %}", "not found"),
-        ("{{ 'x' * 100000000000 }}", "too large"),
+        ("{% include 'file' %}", "unknown statement include"),
+        ("{{ 'x' * 1000000000 }}", ""),
     ] {
-        let error = template(source).render(&user("x"), false).unwrap_err().to_string();
-        assert!(error.contains(part), "{source}: {error}");
+        // Some are no templates to begin with.
+        let rendered = chat_template(source, "", "", &[]).and_then(|template| template.render(&user("x"), false));
+        let error = rendered.unwrap_err();
+        assert!(!matches!(error, TemplateError::NoResult(_)), "{source}: {error}");
+        assert!(error.to_string().contains(part), "{source}: {error}");
     }
     for (source, markers, part) in [
         ("{% if %}", special(), "cannot be used"),
@@ -157,29 +179,8 @@ fn templates_run_within_bounds() {
         ("x", vec!["y".to_owned()], "cannot be told from plain text"),
         ("x", vec!["<\u{fdd0}>".to_owned()], "cannot be told from plain text"),
     ] {
-        let error = ChatTemplate::new(source, "", "", &markers).err().unwrap().to_string();
+        let error = chat_template(source, "", "", &markers).err().unwrap().to_string();
         assert!(error.contains(part), "{error}");
-    }
-}
-
-#[test]
-fn tokenizer_config_is_read_in_its_forms() {
-    let config = |json: serde_json::Value| TokenizerConfig::parse(json.to_string().as_bytes());
-    let plain = config(
-        json!({"chat_template": "x", "bos_token": "<s>", "eos_token": {"content": "</s>", "lstrip": false}, "add_bos_token": true}),
-    );
-    let expected = TokenizerConfig {
-        chat_template: Some("x".into()),
-        bos_token: Some("<s>".into()),
-        eos_token: Some("</s>".into()),
-        add_bos_token: Some(true),
-    };
-    assert_eq!(plain.unwrap(), expected);
-    let named = json!({"chat_template": [{"name": "tool_use", "template": "t"}, {"name": "default", "template": "d"}], "bos_token": null});
-    assert_eq!(config(named).unwrap().chat_template.as_deref(), Some("d"));
-    assert_eq!(config(json!({})).unwrap(), TokenizerConfig::default());
-    for wrong in [json!([]), json!({"chat_template": 1}), json!({"chat_template": [{"name": "x", "template": "t"}]})] {
-        config(wrong).unwrap_err();
     }
 }
 
@@ -204,23 +205,6 @@ fn tokenizer() -> TextTokenizer {
         "post_processor": null, "decoder": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
         "model": {"type": "BPE", "vocab": vocab, "merges": []}});
     TextTokenizer::from_json(json.to_string().as_bytes(), 512).unwrap()
-}
-
-#[test]
-fn the_templates_of_a_directory_and_their_order() {
-    let tokenizer = tokenizer();
-    let config = TokenizerConfig {
-        chat_template: Some("one{{ bos_token }}".into()),
-        bos_token: Some("<s>".into()),
-        ..Default::default()
-    };
-    let render = |jinja: Option<&[u8]>| {
-        joined(&ChatTemplate::from_hf(&config, jinja, &tokenizer).unwrap().unwrap().render(&user(""), false).unwrap())
-    };
-    assert_eq!(render(None), "one<s>");
-    assert_eq!(render(Some(b"two")), "two");
-    assert!(ChatTemplate::from_hf(&TokenizerConfig::default(), None, &tokenizer).unwrap().is_none());
-    ChatTemplate::from_hf(&config, Some(b"\xff"), &tokenizer).err().unwrap();
 }
 
 /// The special tokens of a prompt.
@@ -257,5 +241,30 @@ proptest! {
             let expected: String = hostile.iter().map(|(role, content)| format!("<|im_start|>{role}\n{}<|im_end|>\n", content.replace('\u{fdd0}', "\u{fffd}"))).collect();
             prop_assert!(joined(&hostile_parts).starts_with(&expected));
         }
+    }
+}
+
+#[test]
+fn the_shipped_engine_answers_as_its_source_does() {
+    let cases: Vec<Case> = serde_json::from_str(&file("expected.json")).unwrap();
+    let odd =
+        ["{{ 1 / 0 }}", "{% if %}", "{{ messages | tojson(indent=2) }}", "{{ [1.5, 2e300, none, true] }}", "{{ x.y }}"];
+    let cases = cases.iter().map(|case| (file(&format!("{}.jinja", case.template)), case.messages.clone()));
+    let odd = odd.map(|source| (source.to_owned(), vec![("user".to_owned(), "\u{1f600} \"'&<".to_owned())]));
+    let guest = althing_sandbox::Guest::new(
+        include_bytes!("../src/template/chat_template.wasm"),
+        althing_sandbox::Files::default(),
+        althing_sandbox::Limits { run_fuel_max: 2_000_000_000, ..Default::default() },
+        althing_sandbox::Compile::Quick,
+    )
+    .unwrap();
+    for (source, messages) in cases.chain(odd) {
+        let messages: Vec<_> =
+            messages.iter().map(|(role, content)| json!({"role": role, "content": content})).collect();
+        let request =
+            json!({"source": source, "messages": messages, "answer": true, "bos_token": "<s>", "eos_token": "</s>"});
+        let request = request.to_string().into_bytes();
+        let here = althing_chat_template::answer(&request).unwrap();
+        assert_eq!(guest.run(&request, 0, &mut |_| true).unwrap().output, here, "{source}");
     }
 }

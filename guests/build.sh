@@ -1,0 +1,35 @@
+#!/bin/sh
+# Builds the guests for WebAssembly, below target/guests/.
+#
+#   guests/build.sh           and puts the template engine where the program takes it from
+#   guests/build.sh --check   and says whether that is what is committed
+set -eu
+cd "$(dirname "$0")/.."
+
+# Debian's compiler beside yours, as in tests/cross.sh: its standard library is built for the target.
+packages="cargo-web rustc-web rust-web-src lld-19 wasi-libc"
+. tests/packages.sh
+need $packages
+
+# Nothing of where it was built is in the result: no paths in messages, and names that do not depend on them.
+flags="-Ctarget-feature=+simd128 -Clink-arg=--stack-first -Zlocation-detail=none --remap-path-prefix=$PWD=. --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo"
+build() {
+    env RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR="$PWD/target/guests" \
+        CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER=wasm-ld-19 \
+        CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS="$flags" \
+        /usr/bin/cargo build --quiet --locked --release --manifest-path guests/Cargo.toml "$@" \
+        -Zbuild-std=std,panic_abort -Zbuild-std-features=
+}
+build --target wasm32-unknown-unknown -p althing-chat-template
+
+built=target/guests/wasm32-unknown-unknown/release/althing_chat_template.wasm
+committed=crates/runtime/src/template/chat_template.wasm
+if [ "${1:-}" != --check ]; then
+    cp "$built" "$committed"
+    /usr/bin/rustc --version >guests/compiler
+elif [ "$(/usr/bin/rustc --version)" != "$(cat guests/compiler)" ]; then
+    echo "guests: $committed was made by $(cat guests/compiler), which is not here: not compared"
+elif ! cmp "$built" "$committed"; then
+    echo "guests: $committed is not what its source gives: run guests/build.sh" >&2
+    exit 1
+fi
