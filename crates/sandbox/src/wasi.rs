@@ -67,7 +67,7 @@ fn fd_write(mut call: Call<'_>, descriptor: u32, pieces: u32, count: u32, writte
     let mut total = 0u32;
     for piece in 0..count {
         let (memory, _) = memory(&mut call);
-        let at = pieces.checked_add(piece.saturating_mul(8)).unwrap_or(u32::MAX);
+        let at = pieces.saturating_add(piece.saturating_mul(8));
         let (start, len) = (word(memory, at)?, word(memory, at.saturating_add(4))?);
         charge(&mut call, len.into())?;
         let (memory, host) = self::memory(&mut call);
