@@ -3,14 +3,14 @@
 set -eu
 cd "$(dirname "$0")"
 
+# The guests that tests run, and whether the shipped one is what its source gives.
+guests/build.sh --check
+
 command -v cargo-nextest >/dev/null || cargo install --locked cargo-nextest
 cargo nextest run --release --workspace
 
 # The binary that users run.
 cargo build --release
-
-# The guests, and whether the shipped one is what its source gives.
-guests/build.sh --check
 
 # The golden digests on other processors.
 tests/cross.sh

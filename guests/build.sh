@@ -13,14 +13,22 @@ need $packages
 
 # Nothing of where it was built is in the result: no paths in messages, and names that do not depend on them.
 flags="-Ctarget-feature=+simd128 -Clink-arg=--stack-first -Zlocation-detail=none --remap-path-prefix=$PWD=. --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo"
+lib=/usr/lib/wasm32-wasi
+wasi="-Clink-self-contained=no -L$lib -Clink-arg=$lib/crt1-reactor.o -Clink-arg=--unresolved-symbols=ignore-all"
 build() {
     env RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR="$PWD/target/guests" \
         CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER=wasm-ld-19 \
+        CARGO_TARGET_WASM32_WASIP1_LINKER=wasm-ld-19 \
+        CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS="$flags $wasi" \
         CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS="$flags" \
         /usr/bin/cargo build --quiet --locked --release --manifest-path guests/Cargo.toml "$@" \
         -Zbuild-std=std,panic_abort -Zbuild-std-features=
 }
 build --target wasm32-unknown-unknown -p althing-chat-template
+# The examples are what most people would make: libraries with the C library of WASI below them, which
+# has no threads; what would start one is never called.
+examples=$(ls guests/examples | sed 's/^/-p althing-example-/')
+build --target wasm32-wasip1 $examples
 
 built=target/guests/wasm32-unknown-unknown/release/althing_chat_template.wasm
 committed=crates/runtime/src/template/chat_template.wasm

@@ -15,6 +15,7 @@
 //! - [`tokenizer`]: from text to tokens, from strangers' text too
 //! - [`template`]: what a model's files say about the form of conversations
 //! - [`decoder`], [`encoder`], with the parts in `layers`: the families' weights and computation
+//! - [`kernels`]: the engines' steps one by one
 //! - [`sampler`]: from logits to a token
 //! - [`model`]: models as files
 //! - [`generate`], [`trace`]: from a prompt to text, and a digest of how it came about
@@ -29,6 +30,7 @@ pub mod encoder;
 pub mod generate;
 pub mod gguf;
 mod isa;
+pub mod kernels;
 mod layers;
 pub mod level;
 pub mod math;
@@ -66,7 +68,7 @@ pub use rope::{RopeConfig, RopePairs};
 pub use sampler::{Sampler, Sampling};
 #[cfg(feature = "text")]
 pub use template::TemplateSource;
-pub use tensors::{LoadError, Safetensors, Tensor, TensorSource};
+pub use tensors::{LoadError, Safetensors, Tensor, TensorPlace, TensorSource};
 #[cfg(feature = "text")]
 pub use tokenizer::TextTokenizer;
 #[cfg(feature = "text")]

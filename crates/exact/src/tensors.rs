@@ -4,10 +4,11 @@
 //! with other names maps them.
 
 use crate::{
-    gguf::GgufError,
+    gguf::{Gguf, GgufError},
     matmul::{Format, Matrix, MatrixError},
 };
-use safetensors::{Dtype, SafeTensors};
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use std::collections::BTreeMap;
 
 /// Why a model was not loaded. Model files come from strangers: nothing in them may panic.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +47,60 @@ pub trait TensorSource: Sync {
     fn packed(&self, _data: &[u8]) {}
 }
 
+/// Where a tensor lies in its file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorPlace {
+    pub format: Format,
+    /// Outputs and inputs; a vector is one output.
+    pub rows: usize,
+    pub columns: usize,
+    /// Its bytes in the file.
+    pub bytes: std::ops::Range<usize>,
+}
+
+/// The matrices and vectors of a file, safetensors or GGUF, by their own names; those of other shapes and of
+/// formats that are not computed with are left out.
+///
+/// # Errors
+/// If the file is malformed.
+pub fn tensor_places<'a>(file: &'a [u8]) -> Result<BTreeMap<String, TensorPlace>, LoadError> {
+    let tensors: Vec<(String, Tensor<'a>)> = match file.starts_with(b"GGUF") {
+        true => {
+            let gguf = Gguf::read(file)?;
+            let tensor = |name: &str| Some((name.to_owned(), gguf.tensor(name).ok().flatten()?));
+            gguf.tensor_names().filter_map(tensor).collect()
+        }
+        false => {
+            let read = SafeTensors::deserialize(file).map_err(|error| LoadError::Weights(error.to_string()))?;
+            let tensor = |(name, view): (String, TensorView<'a>)| {
+                let format = format_of(view.dtype())?;
+                Some((name, Tensor { format, shape: view.shape().to_vec(), data: view.data() }))
+            };
+            read.tensors().into_iter().filter_map(tensor).collect()
+        }
+    };
+    let place = |(name, tensor): (String, Tensor<'a>)| {
+        let (rows, columns) = match tensor.shape[..] {
+            [columns] => (1, columns),
+            [rows, columns] => (rows, columns),
+            _ => return None,
+        };
+        let start = tensor.data.as_ptr().addr() - file.as_ptr().addr();
+        let bytes = start..start + tensor.data.len();
+        Some((name, TensorPlace { format: tensor.format, rows, columns, bytes }))
+    };
+    Ok(tensors.into_iter().filter_map(place).collect())
+}
+
+fn format_of(dtype: Dtype) -> Option<Format> {
+    match dtype {
+        Dtype::F32 => Some(Format::F32),
+        Dtype::F16 => Some(Format::F16),
+        Dtype::BF16 => Some(Format::Bf16),
+        _ => None,
+    }
+}
+
 /// The safetensors files of a model.
 pub struct Safetensors<'a>(Vec<SafeTensors<'a>>);
 
@@ -66,15 +121,11 @@ impl TensorSource for Safetensors<'_> {
         let Some(view) = self.0.iter().find_map(|file| file.tensor(name).ok()) else {
             return Ok(None);
         };
-        let format = match view.dtype() {
-            Dtype::F32 => Format::F32,
-            Dtype::F16 => Format::F16,
-            Dtype::BF16 => Format::Bf16,
-            other => {
-                return Err(LoadError::Weights(format!(
-                    "{name}: {other:?} weights are not supported: use F32, F16 or BF16"
-                )));
-            }
+        let Some(format) = format_of(view.dtype()) else {
+            return Err(LoadError::Weights(format!(
+                "{name}: {:?} weights are not supported: use F32, F16 or BF16",
+                view.dtype()
+            )));
         };
         Ok(Some(Tensor { format, shape: view.shape().to_vec(), data: view.data() }))
     }

@@ -6,6 +6,7 @@ use crate::{
     package::{Files, GgufName, Manifest, Package, PackageError},
     prompt::{PromptError, Prompts},
     template::{self, TemplateError},
+    wasm::WasmEngine,
 };
 use althing_exact::{
     Answering, EmbeddingModel, FinishReason, GenerateError, GenerateRequest, Generation, LoadError, ModelFiles, Plan,
@@ -32,6 +33,8 @@ pub enum Interface {
     Chat,
     /// [`crate::embedding`]
     Embedding,
+    /// Any JSON, whatever the model takes and gives: [`crate::wasm`].
+    Json,
 }
 
 /// A loaded model.
@@ -52,6 +55,11 @@ pub trait Engine: Send + Sync {
 
     /// Memory that the weights take, bytes.
     fn weights_bytes(&self) -> u64;
+
+    /// The most memory that a run takes beside them, bytes, of an engine whose runs do not share steps.
+    fn run_bytes_max(&self) -> u64 {
+        0
+    }
 
     /// The engine as one whose runs can share steps, if it is such a one; see [`crate::batch`].
     fn chat(self: Arc<Self>) -> Option<Arc<ChatEngine>> {
@@ -84,8 +92,14 @@ pub fn load(package: &Package, threads: usize) -> Result<Box<dyn Engine>, Packag
             let output_bytes_max = manifest.limits.output_bytes_max;
             Ok(Box::new(EmbeddingEngine { model: load_embedding(package)?, plan, output_bytes_max }))
         }
+        ("wasm/1", "chat") => WasmEngine::load(package, Interface::Chat, plan).map(boxed),
+        ("wasm/1", "json") => WasmEngine::load(package, Interface::Json, plan).map(boxed),
         (runtime, interface) => Err(PackageError::UnknownRuntime(format!("{runtime} ({interface})"))),
     }
+}
+
+fn boxed(engine: WasmEngine) -> Box<dyn Engine> {
+    Box::new(engine)
 }
 
 /// The embedding model of a package.
@@ -103,6 +117,7 @@ fn load_files<M>(
     let optional = |name: &Option<String>| name.as_ref().map(file).transpose();
     Ok(match &package.manifest.files {
         Files::Gguf(GgufName { gguf }) => from_gguf(file(gguf)?)?,
+        Files::Wasm(_) => return Err(PackageError::WrongFiles(package.manifest.runtime.clone())),
         Files::Named(names) => from_files(&ModelFiles {
             config: file(&names.config)?,
             tokenizer: file(&names.tokenizer)?,

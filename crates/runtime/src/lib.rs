@@ -9,6 +9,7 @@
 //! - [`embedding`]: the embedding interface, and the native embedding engine
 //! - [`engine`]: the engine trait and the native text engine
 //! - [`template`]: the templates of models for conversations, in the sandbox
+//! - [`wasm`]: models that are guests of the sandbox, and the JSON interface
 //! - [`batch`]: runs of one chat model that share its steps
 //! - [`memory`]: what models and runs hold, and what was read earlier and is kept
 //! - [`local`]: models run from their files, without a network
@@ -22,6 +23,7 @@ pub mod memory;
 pub mod package;
 mod prompt;
 pub mod template;
+pub mod wasm;
 
 pub use batch::{Batch, Caller, Counters, Run};
 pub use chat::{ChatInput, ChatMessage, ChatOutput, Role};

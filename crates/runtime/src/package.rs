@@ -32,6 +32,12 @@ pub enum PackageError {
     NoTemplate,
     #[error(transparent)]
     Template(#[from] crate::template::TemplateError),
+    #[error("the package's module: {0}")]
+    Module(#[from] althing_sandbox::ModuleError),
+    #[error("model.toml: limits.{limit} is {got}; at most {max} is allowed")]
+    Limit { limit: &'static str, got: u64, max: u64 },
+    #[error("model.toml: a package with runtime {0:?} names other files in [files]: see docs/models.md")]
+    WrongFiles(String),
     #[error("runtime {0:?} is unknown to this version")]
     UnknownRuntime(String),
     #[error(transparent)]
@@ -45,9 +51,9 @@ pub struct Manifest {
     /// The name that its maker gives it; the ledger's registry has the name that counts.
     pub name: String,
     pub description: String,
-    /// What it takes and gives: `chat` or `embedding`.
+    /// What it takes and gives: `chat`, `embedding` or `json`.
     pub interface: String,
-    /// What runs it: `exact-text/1` or `exact-bert/1`.
+    /// What runs it, and its version: `exact-text/1`, `exact-bert/1` or `wasm/1`.
     pub runtime: String,
     /// `exact` or `none`.
     pub verification: String,
@@ -66,9 +72,26 @@ pub struct Manifest {
 #[serde(deny_unknown_fields)]
 pub struct Limits {
     /// Tokens of an answer when the client does not say.
+    #[serde(default = "max_tokens_default")]
     pub max_tokens_default: usize,
     /// Most bytes of an output.
     pub output_bytes_max: u64,
+    /// Of a guest: linear memory, bytes.
+    #[serde(default)]
+    pub memory_bytes_max: Option<u64>,
+    /// Of a guest: keys and values, and rotary positions, bytes.
+    #[serde(default)]
+    pub cache_bytes_max: Option<u64>,
+    /// Of a guest: fuel of `init`.
+    #[serde(default)]
+    pub init_fuel_max: Option<u64>,
+    /// Of a guest: fuel of a run.
+    #[serde(default)]
+    pub run_fuel_max: Option<u64>,
+}
+
+fn max_tokens_default() -> usize {
+    256
 }
 
 /// How a conversation becomes a prompt: markers around each message.
@@ -116,17 +139,29 @@ impl Manifest {
     pub fn gguf(&self) -> Option<&str> {
         match &self.files {
             Files::Gguf(GgufName { gguf }) => Some(gguf),
-            Files::Named(_) => None,
+            Files::Wasm(_) | Files::Named(_) => None,
         }
     }
 }
 
-/// Which files of the package are what: one GGUF file, or Hugging Face's.
+/// Which files of the package are what: one GGUF file, Hugging Face's, or a guest's.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
 pub enum Files {
     Gguf(GgufName),
+    Wasm(WasmNames),
     Named(Names),
+}
+
+/// A package whose model is a guest of the sandbox. It can read all files beside `model.toml` and the module.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WasmNames {
+    /// The WebAssembly module.
+    pub module: String,
+    /// Files whose tensors it can open: safetensors or GGUF.
+    #[serde(default)]
+    pub weights: Vec<String>,
 }
 
 /// A package whose model is one GGUF file.

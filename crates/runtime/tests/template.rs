@@ -254,8 +254,10 @@ fn the_shipped_engine_answers_as_its_source_does() {
     let guest = althing_sandbox::Guest::new(
         include_bytes!("../src/template/chat_template.wasm"),
         althing_sandbox::Files::default(),
-        althing_sandbox::Limits { run_fuel_max: 2_000_000_000, ..Default::default() },
-        althing_sandbox::Compile::Quick,
+        althing_sandbox::Config {
+            compile: althing_sandbox::Compile::Quick,
+            ..althing_sandbox::Config::new(althing_sandbox::Limits::default())
+        },
     )
     .unwrap();
     for (source, messages) in cases.chain(odd) {

@@ -3,9 +3,11 @@
 use crate::{
     engine::{HOST_STACK_BYTES, STACK_BYTES, Working, engine},
     host::{ABI_VERSION, Ended, Files, Finish, Host, Task, Wanted, linker},
+    kernels::Kernels,
     limits::{Limits, MODULE_LIMITS, Patience},
     module::{DEPTH, ModuleError, prepare},
 };
+use althing_exact::Plan;
 use futures::FutureExt;
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -38,6 +40,8 @@ pub enum Failure {
     BadAddress,
     #[error("the model gave a handle of nothing")]
     BadHandle,
+    #[error("the model gave sizes that do not fit together")]
+    BadShape,
     #[error("the model did in init what only a run can do")]
     NotInInit,
     #[error("the model exited with code {0}")]
@@ -84,8 +88,30 @@ pub struct Guest {
     files: Arc<Files>,
     limits: Limits,
     patience: Patience,
-    init_fuel: u64,
+    left: Left,
+}
+
+/// What `init` left beside its memory.
+struct Left {
+    fuel: u64,
     log: String,
+    kernels: Kernels,
+}
+
+/// How a guest is run here.
+pub struct Config {
+    pub limits: Limits,
+    pub compile: Compile,
+    pub patience: Patience,
+    /// Where its kernels run.
+    pub plan: Plan,
+}
+
+impl Config {
+    /// Carefully compiled, on one thread, with ordinary patience.
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, compile: Compile::Optimized, patience: Patience::default(), plan: Plan::new(1) }
+    }
 }
 
 impl Guest {
@@ -93,36 +119,23 @@ impl Guest {
     ///
     /// # Errors
     /// Why it is not run.
-    pub fn new(module: &[u8], files: Files, limits: Limits, compile: Compile) -> Result<Self, ModuleError> {
-        Self::with_patience(module, files, limits, compile, Patience::default())
-    }
-
-    /// The same, with the machine's own bounds.
-    ///
-    /// # Errors
-    /// Why it is not run.
-    pub fn with_patience(
-        module: &[u8],
-        files: Files,
-        limits: Limits,
-        compile: Compile,
-        patience: Patience,
-    ) -> Result<Self, ModuleError> {
+    pub fn new(module: &[u8], files: Files, config: Config) -> Result<Self, ModuleError> {
+        let Config { limits, compile, patience, plan } = config;
         let counted = prepare(module)?;
         let host = |error: Error| ModuleError::Compile(format!("{error:#}"));
         let engine = engine(compile).map_err(ModuleError::Compile)?;
         let linker = linker(engine).map_err(host)?;
-        let mut guest = Prepared { engine, linker, files: Arc::new(files), limits, patience };
+        let mut guest = Prepared { engine, linker, files: Arc::new(files), limits, patience, plan };
         let module = guest.compile(counted.clone())?;
         guest.check(&module)?;
         let has_init = ["init", "_initialize"].iter().any(|name| module.get_export(name).is_some());
-        let (module, init_fuel, log) = match has_init {
+        let (module, left) = match has_init {
             true => guest.initialize(&counted)?,
-            false => (module, 0, String::new()),
+            false => (module, Left { fuel: 0, log: String::new(), kernels: Kernels::new(guest.plan.clone()) }),
         };
         let start = guest.linker.instantiate_pre(&module).map_err(host)?;
         let Prepared { files, .. } = guest;
-        let ready = Self { start, engine, files, limits, patience, init_fuel, log };
+        let ready = Self { start, engine, files, limits, patience, left };
         ready.check_version()?;
         Ok(ready)
     }
@@ -140,7 +153,7 @@ impl Guest {
     }
 
     fn host(&self, task: Option<Task>, wanted: &Arc<Wanted>) -> Host {
-        host(&self.files, self.limits, task, wanted)
+        host(&self.files, self.limits, task, wanted, self.left.kernels.for_run())
     }
 
     /// Runs on `input`. `emit` gets what comes out as soon as it does, and says whether to go on.
@@ -174,19 +187,30 @@ impl Guest {
 
     /// What `init` used.
     pub fn init_fuel(&self) -> u64 {
-        self.init_fuel
+        self.left.fuel
+    }
+
+    /// Memory that the weights take that `init` opened, bytes.
+    pub fn weights_bytes(&self) -> u64 {
+        self.left.kernels.weights_bytes()
+    }
+
+    /// The most memory that a run takes beside them, bytes.
+    pub fn run_bytes_max(&self) -> u64 {
+        let Limits { memory_bytes_max, cache_bytes_max, output_bytes_max, .. } = self.limits;
+        memory_bytes_max.saturating_add(cache_bytes_max).saturating_add(output_bytes_max)
     }
 
     /// What the guest said about itself in `init`.
     pub fn log(&self) -> &str {
-        &self.log
+        &self.left.log
     }
 }
 
-fn host(files: &Arc<Files>, limits: Limits, task: Option<Task>, wanted: &Arc<Wanted>) -> Host {
+fn host(files: &Arc<Files>, limits: Limits, task: Option<Task>, wanted: &Arc<Wanted>, kernels: Kernels) -> Host {
     let chance = task.as_ref().map_or(0, |task| task.seed);
     let (files, wanted) = (files.clone(), wanted.clone());
-    Host { files, limits, task, memory: None, starved: false, wanted, log: Vec::new(), chance }
+    Host { files, limits, task, memory: None, starved: false, wanted, log: Vec::new(), chance, kernels }
 }
 
 /// A module on its way to a [`Guest`].
@@ -196,9 +220,15 @@ struct Prepared {
     files: Arc<Files>,
     limits: Limits,
     patience: Patience,
+    plan: Plan,
 }
 
 impl Prepared {
+    /// The host of a guest that has no task.
+    fn host(&self, wanted: &Arc<Wanted>) -> Host {
+        host(&self.files, self.limits, None, wanted, Kernels::new(self.plan.clone()))
+    }
+
     /// Compiles, as long as there is patience. A compiler cannot be stopped: one that takes longer ends
     /// by itself, and what it made is dropped.
     fn compile(&self, module: Vec<u8>) -> Result<Module, ModuleError> {
@@ -222,7 +252,7 @@ impl Prepared {
     /// Whether everything that it imports is there, and its memory fits.
     fn check(&mut self, module: &Module) -> Result<(), ModuleError> {
         let wanted = Arc::new(Wanted::for_at_most(Duration::ZERO));
-        let mut store = Store::new(self.engine, host(&self.files, self.limits, None, &wanted));
+        let mut store = Store::new(self.engine, self.host(&wanted));
         for import in module.imports() {
             let (from, name) = (import.module().to_owned(), import.name().to_owned());
             let Some(there) = self.linker.get_by_import(&mut store, &import) else {
@@ -246,15 +276,14 @@ impl Prepared {
     }
 
     /// Runs `init`, and compiles the module anew with the memory that it left.
-    fn initialize(&self, counted: &[u8]) -> Result<(Module, u64, String), ModuleError> {
+    fn initialize(&self, counted: &[u8]) -> Result<(Module, Left), ModuleError> {
         let mut wizer = Wizer::new();
         wizer.init_func("init");
         let malformed = |error: Error| ModuleError::Malformed(format!("{error:#}"));
         let (context, instrumented) = wizer.instrument(counted).map_err(malformed)?;
         let module = self.compile(instrumented)?;
         let made = on_guest_stack(self.patience.init_max, |wanted| {
-            let host = host(&self.files, self.limits, None, wanted);
-            let mut store = store(self.engine, host, self.limits.init_fuel_max);
+            let mut store = store(self.engine, self.host(wanted), self.limits.init_fuel_max);
             let instance = instantiate(&mut store, |store| self.linker.instantiate(store, &module))?;
             for name in ["_initialize", "init"] {
                 if instance.get_func(&mut store, name).is_some() {
@@ -263,14 +292,16 @@ impl Prepared {
             }
             let fuel = self.limits.init_fuel_max - store.get_fuel().expect("fuel is on");
             reset_depth(&mut store, &instance);
-            let log = String::from_utf8_lossy(&std::mem::take(&mut store.data_mut().log)).into_owned();
+            let host = store.data_mut();
+            let log = String::from_utf8_lossy(&std::mem::take(&mut host.log)).into_owned();
+            let left = Left { fuel, log, kernels: host.kernels.for_run() };
             let mut state = State { store: &mut store, instance };
             // Nothing of ours waits for anything.
             let snapshot = wizer.snapshot(&context, &mut state).now_or_never().expect("it does not wait");
-            Ok((snapshot.map_err(|error| NoResult::Host(format!("{error:#}")))?, fuel, log))
+            Ok((snapshot.map_err(|error| NoResult::Host(format!("{error:#}")))?, left))
         });
-        let (snapshot, fuel, log) = made.map_err(of_init)?;
-        Ok((self.compile(snapshot)?, fuel, log))
+        let (snapshot, left) = made.map_err(of_init)?;
+        Ok((self.compile(snapshot)?, left))
     }
 }
 

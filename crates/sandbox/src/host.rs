@@ -3,10 +3,13 @@
 
 use crate::{
     guest::{Failure, NoResult},
+    kernels::{self, Kernels},
     limits::Limits,
     wasi,
 };
+use althing_exact::{LoadError, TensorPlace, tensors::tensor_places};
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -30,7 +33,11 @@ const LOG_BYTES_MAX: usize = 16 << 10;
 
 /// The files that a guest can read: those of its own package, by name.
 #[derive(Debug, Default)]
-pub struct Files(Vec<(String, Vec<u8>)>);
+pub struct Files {
+    files: Vec<(String, Vec<u8>)>,
+    /// In which file a tensor is, and where.
+    tensors: BTreeMap<String, (usize, TensorPlace)>,
+}
 
 impl Files {
     /// These files. A handle is a place in the order of names, so it outlives a snapshot.
@@ -38,15 +45,36 @@ impl Files {
         let mut files: Vec<_> = files.into_iter().collect();
         files.sort_by(|one, other| one.0.cmp(&other.0));
         files.dedup_by(|one, other| one.0 == other.0);
-        Self(files)
+        Self { files, tensors: BTreeMap::new() }
+    }
+
+    /// The same, with the tensors of these files to be opened: safetensors or GGUF. They stay readable.
+    ///
+    /// # Errors
+    /// If one of them is missing or malformed.
+    pub fn with_weights(mut self, names: &[String]) -> Result<Self, LoadError> {
+        for name in names {
+            let missing = || LoadError::Weights(format!("the package has no file {name:?}"));
+            let file = self.open(name).ok_or_else(missing)?;
+            for (tensor, place) in tensor_places(&self.files[file].1)? {
+                self.tensors.insert(tensor, (file, place));
+            }
+        }
+        Ok(self)
+    }
+
+    /// A tensor, and its bytes.
+    pub(crate) fn tensor(&self, name: &str) -> Option<(&TensorPlace, &[u8])> {
+        let (file, place) = self.tensors.get(name)?;
+        Some((place, self.files[*file].1.get(place.bytes.clone())?))
     }
 
     fn open(&self, name: &str) -> Option<usize> {
-        self.0.binary_search_by(|(file, _)| file.as_str().cmp(name)).ok()
+        self.files.binary_search_by(|(file, _)| file.as_str().cmp(name)).ok()
     }
 
     fn get(&self, handle: u32) -> Option<&[u8]> {
-        self.0.get(usize::try_from(handle).ok()?).map(|(_, bytes)| bytes.as_slice())
+        self.files.get(usize::try_from(handle).ok()?).map(|(_, bytes)| bytes.as_slice())
     }
 }
 
@@ -108,6 +136,7 @@ pub(crate) struct Host {
     pub(crate) log: Vec<u8>,
     /// State of the numbers that stand for chance.
     pub(crate) chance: u64,
+    pub(crate) kernels: Kernels,
 }
 
 /// What a run has and makes.
@@ -288,6 +317,7 @@ pub(crate) fn linker(engine: &Engine) -> Result<Linker<Host>> {
     linker.func_wrap(module, "finish", finish)?;
     linker.func_wrap(module, "refuse", refuse)?;
     linker.func_wrap(module, "log", log)?;
+    kernels::link(&mut linker)?;
     wasi::add(&mut linker)?;
     Ok(linker)
 }

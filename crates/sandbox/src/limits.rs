@@ -46,14 +46,21 @@ pub struct Limits {
     pub init_fuel_max: u64,
     /// Fuel of a run.
     pub run_fuel_max: u64,
+    /// What guests keep outside it beside the weights: keys and values, and rotary positions, bytes.
+    pub cache_bytes_max: u64,
     /// Bytes that a run may emit.
     pub output_bytes_max: u64,
 }
 
 impl Limits {
-    /// The most that anybody may ask for: 1 GiB, an hour or two of init, some minutes of run, 64 MiB.
-    pub const MOST: Self =
-        Self { memory_bytes_max: 1 << 30, init_fuel_max: 1 << 42, run_fuel_max: 1 << 40, output_bytes_max: 64 << 20 };
+    /// The most that anybody may ask for: 1 GiB of its own and 16 beside it, an hour or two of init, some minutes of run, 64 MiB.
+    pub const MOST: Self = Self {
+        memory_bytes_max: 1 << 30,
+        cache_bytes_max: 16 << 30,
+        init_fuel_max: 1 << 42,
+        run_fuel_max: 1 << 40,
+        output_bytes_max: 64 << 20,
+    };
 }
 
 impl Default for Limits {
@@ -61,6 +68,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             memory_bytes_max: 256 << 20,
+            cache_bytes_max: 256 << 20,
             init_fuel_max: 20_000_000_000,
             run_fuel_max: 20_000_000_000,
             output_bytes_max: 1 << 20,

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests
 
-use althing_sandbox::{Compile, Files, Finish, Guest, Limits, Ran};
+use althing_sandbox::{Compile, Config, Files, Finish, Guest, Limits, Ran};
 
 /// Integers, floats with NaNs, vectors, memory, calls, chance, time and files, all of it in the output.
 const PROGRAM: &str = r#"(module
@@ -50,7 +50,7 @@ const PROGRAM: &str = r#"(module
 
 fn guest(compile: Compile) -> Guest {
     let files = Files::new([("file".to_owned(), vec![0; 1234]), ("another".to_owned(), vec![])]);
-    Guest::new(&wat::parse_str(PROGRAM).unwrap(), files, Limits::default(), compile).unwrap()
+    Guest::new(&wat::parse_str(PROGRAM).unwrap(), files, Config { compile, ..Config::new(Limits::default()) }).unwrap()
 }
 
 #[test]

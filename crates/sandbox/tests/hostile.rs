@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)] // helpers of tests
 
 use althing_sandbox::{
-    Compile, Failure, Files, Guest, Limits, ModuleError, NoResult, Patience, Stop, limits::MODULE_LIMITS,
+    Compile, Config, Failure, Files, Guest, Limits, ModuleError, NoResult, Patience, Stop, limits::MODULE_LIMITS,
 };
 use std::time::Duration;
 
@@ -31,15 +31,24 @@ fn run(body: &str) -> Vec<u8> {
     module(&format!(r#"(func $run (export "run") {body})"#))
 }
 
-const LIMITS: Limits =
-    Limits { memory_bytes_max: 4 << 20, init_fuel_max: 50_000_000, run_fuel_max: 50_000_000, output_bytes_max: 1000 };
+const LIMITS: Limits = Limits {
+    memory_bytes_max: 4 << 20,
+    cache_bytes_max: 1 << 20,
+    init_fuel_max: 50_000_000,
+    run_fuel_max: 50_000_000,
+    output_bytes_max: 1000,
+};
 
 fn files() -> Files {
     Files::new([("weights".to_owned(), b"12345".to_vec())])
 }
 
 fn guest(module: &[u8]) -> Result<Guest, ModuleError> {
-    Guest::new(module, files(), LIMITS, Compile::Quick)
+    Guest::new(module, files(), config(LIMITS))
+}
+
+fn config(limits: Limits) -> Config {
+    Config { compile: Compile::Quick, ..Config::new(limits) }
 }
 
 /// How a module fails on an input.
@@ -359,7 +368,7 @@ fn slow_to_compile(functions: usize) -> Vec<u8> {
 #[test]
 fn a_module_that_compiles_slowly_is_given_up() {
     let patience = Patience { compile_max: Duration::from_millis(1), ..Patience::default() };
-    let given_up = Guest::with_patience(&slow_to_compile(1), files(), LIMITS, Compile::Quick, patience);
+    let given_up = Guest::new(&slow_to_compile(1), files(), Config { patience, ..config(LIMITS) });
     assert_eq!(given_up.err(), Some(ModuleError::SlowCompile(Duration::from_millis(1))));
     // Where all of its functions are slow, nobody begins.
     let refused = guest(&slow_to_compile(3)).err();
@@ -376,9 +385,9 @@ fn a_run_that_nobody_wants_any_more_ends_without_a_result() {
     let endless = run("(call $emit (i32.const 0) (i32.const 1)) (loop $again br $again)");
     let limits = Limits { run_fuel_max: Limits::MOST.run_fuel_max, ..LIMITS };
     let patience = Patience { run_max: Duration::from_millis(200), ..Patience::default() };
-    let guest = Guest::with_patience(&endless, files(), limits, Compile::Quick, patience).unwrap();
+    let guest = Guest::new(&endless, files(), Config { patience, ..config(limits) }).unwrap();
     assert_eq!(guest.run(b"", 0, &mut |_| true), Err(Stop::NoResult(NoResult::TooSlow)));
-    let guest = Guest::new(&endless, files(), limits, Compile::Quick).unwrap();
+    let guest = Guest::new(&endless, files(), config(limits)).unwrap();
     assert_eq!(guest.run(b"", 0, &mut |_| false), Err(Stop::NoResult(NoResult::GivenUp)));
 }
 

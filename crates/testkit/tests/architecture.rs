@@ -14,7 +14,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("chain", &[]),
     ("scenario", &["ledger", "types", "content"]),
     ("runtime", &["exact", "content", "sandbox"]),
-    ("sandbox", &[]),
+    ("sandbox", &["exact"]),
     ("sdk", &["types", "content"]),
     ("node", &["ledger", "chain", "sdk", "types", "content"]),
     ("provider", &["sdk", "types", "content", "runtime"]),

@@ -12,6 +12,10 @@
 //!
 //! With `guest!(run, init = prepare)`, `prepare` runs once when the package is loaded; every run starts
 //! from the memory that it left. The contract is `crates/sandbox/ABI.md`.
+//!
+//! [`math`] is the heavy part: matrices and attention, on weights that the host keeps.
+
+pub mod math;
 
 #[cfg(target_arch = "wasm32")]
 mod raw {
@@ -27,6 +31,50 @@ mod raw {
         pub fn finish(by_length: u32, prompt_tokens: u32, completion_tokens: u32);
         pub fn refuse(start: *const u8, len: u32);
         pub fn log(start: *const u8, len: u32);
+        pub fn tensor_open(name: *const u8, len: u32) -> i32;
+        pub fn tensor_rows(tensor: u32) -> u32;
+        pub fn tensor_columns(tensor: u32) -> u32;
+        pub fn tensor_row(tensor: u32, row: u32, out: *mut f32);
+        pub fn matmul(tensor: u32, x: *const f32, rows: u32, y: *mut f32);
+        pub fn matmul_many(tensors: *const u32, count: u32, x: *const f32, rows: u32, y: *mut f32);
+        pub fn rms_norm(weight: u32, x: *mut f32, rows: u32, epsilon: f32);
+        pub fn layer_norm(weight: u32, bias: u32, x: *mut f32, rows: u32, epsilon: f32);
+        pub fn add(x: *mut f32, y: *const f32, count: u32);
+        pub fn add_bias(bias: u32, x: *mut f32, rows: u32);
+        pub fn silu_multiply(gate: *mut f32, up: *const f32, count: u32);
+        pub fn gelu(x: *mut f32, count: u32, by_tanh: u32);
+        pub fn softmax(x: *mut f32, count: u32);
+        pub fn rope_open(
+            theta: f64,
+            head_dim: u32,
+            rotary_dim: u32,
+            context_tokens: u32,
+            interleaved: u32,
+            factors: *const f64,
+        ) -> i32;
+        pub fn rope(rotary: u32, x: *mut f32, rows: u32, width: u32, position: u32);
+        pub fn memory_open(layers: u32, kv_heads: u32, head_dim: u32) -> i32;
+        pub fn attend(
+            memory: u32,
+            layer: u32,
+            heads: u32,
+            rows: u32,
+            query: *const f32,
+            key: *const f32,
+            value: *const f32,
+            out: *mut f32,
+        );
+        pub fn memory_advance(memory: u32, tokens: u32);
+        pub fn sampler_open(sampling: *const u32) -> i32;
+        pub fn sample(
+            sampler: u32,
+            logits: *const f32,
+            count: u32,
+            prompt: *const u32,
+            prompt_tokens: u32,
+            answer: *const u32,
+            answer_tokens: u32,
+        ) -> u32;
     }
 }
 
@@ -52,14 +100,34 @@ mod raw {
         finish(u32, u32, u32);
         refuse(*const u8, u32);
         log(*const u8, u32);
+        tensor_open(*const u8, u32) -> i32;
+        tensor_rows(u32) -> u32;
+        tensor_columns(u32) -> u32;
+        tensor_row(u32, u32, *mut f32);
+        matmul(u32, *const f32, u32, *mut f32);
+        matmul_many(*const u32, u32, *const f32, u32, *mut f32);
+        rms_norm(u32, *mut f32, u32, f32);
+        layer_norm(u32, u32, *mut f32, u32, f32);
+        add(*mut f32, *const f32, u32);
+        add_bias(u32, *mut f32, u32);
+        silu_multiply(*mut f32, *const f32, u32);
+        gelu(*mut f32, u32, u32);
+        softmax(*mut f32, u32);
+        rope_open(f64, u32, u32, u32, u32, *const f64) -> i32;
+        rope(u32, *mut f32, u32, u32, u32);
+        memory_open(u32, u32, u32) -> i32;
+        attend(u32, u32, u32, u32, *const f32, *const f32, *const f32, *mut f32);
+        memory_advance(u32, u32);
+        sampler_open(*const u32) -> i32;
+        sample(u32, *const f32, u32, *const u32, u32, *const u32, u32) -> u32;
     }
 }
 
 /// The version of the ABI that this is for.
 pub const ABI_VERSION: i32 = 1;
 
-fn len(bytes: &[u8]) -> u32 {
-    u32::try_from(bytes.len()).expect("memory has 32-bit addresses")
+fn len<T>(items: &[T]) -> u32 {
+    u32::try_from(items.len()).expect("memory has 32-bit addresses")
 }
 
 /// The run's input, whole.

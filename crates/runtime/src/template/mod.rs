@@ -10,7 +10,7 @@
 mod guard;
 
 use althing_exact::{PromptPart, TemplateSource};
-use althing_sandbox::{Compile, Failure, Files, Guest, Limits, Ran, Stop};
+use althing_sandbox::{Compile, Config, Failure, Files, Guest, Limits, Ran, Stop};
 use guard::Guard;
 use serde::Serialize;
 use std::sync::LazyLock;
@@ -23,6 +23,7 @@ pub const OUTPUT_BYTES_MAX: u64 = 8 << 20;
 /// What a rendering may take. A message takes some ten thousand units of fuel, and what is rendered ten a byte.
 const LIMITS: Limits = Limits {
     memory_bytes_max: 256 << 20,
+    cache_bytes_max: 0,
     init_fuel_max: 0,
     run_fuel_max: 2_000_000_000,
     // One byte says what follows.
@@ -147,7 +148,8 @@ impl ChatTemplate {
 /// The engine of templates, compiled when the first is used.
 static ENGINE: LazyLock<Result<Guest, String>> = LazyLock::new(|| {
     let module = include_bytes!("chat_template.wasm");
-    Guest::new(module, Files::default(), LIMITS, Compile::Quick).map_err(|error| error.to_string())
+    Guest::new(module, Files::default(), Config { compile: Compile::Quick, ..Config::new(LIMITS) })
+        .map_err(|error| error.to_string())
 });
 
 /// Begins to compile the engine, for somebody who will need it: a second of work.

@@ -1,0 +1,132 @@
+//! Models that are guests: the examples of `guests/`, built by `guests/build.sh`.
+
+#![allow(clippy::unwrap_used)] // helpers of tests
+
+use althing_runtime::{ChatInput, Engine, Interface, Package, PackageError, load};
+use std::{collections::BTreeMap, path::Path};
+
+fn built(example: &str) -> Vec<u8> {
+    let file = format!("../../target/guests/wasm32-wasip1/release/althing_example_{example}.wasm");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+    std::fs::read(&path).unwrap_or_else(|_| panic!("{} is not there: run guests/build.sh", path.display()))
+}
+
+fn manifest(interface: &str, more: &str) -> Vec<u8> {
+    format!(
+        "name = \"guest\"\ndescription = \"\"\ninterface = \"{interface}\"\nruntime = \"wasm/1\"\n\
+         verification = \"exact\"\nlicence = \"MIT\"\n{more}\n"
+    )
+    .into_bytes()
+}
+
+const FILES: &str = "[limits]\noutput_bytes_max = 65536\n[files]\nmodule = \"model.wasm\"\n";
+
+fn package(files: &[(&str, Vec<u8>)]) -> Result<Box<dyn Engine>, PackageError> {
+    let files: BTreeMap<String, Vec<u8>> =
+        files.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.clone())).collect();
+    load(&Package::from_files(files)?, 2)
+}
+
+fn tiny_stories() -> Package {
+    Package::from_path(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/tiny-stories/package")).unwrap()
+}
+
+/// The shipped model as a guest.
+fn llama() -> Box<dyn Engine> {
+    let shipped = tiny_stories();
+    let file = |name: &str| shipped.file(name).unwrap().to_vec();
+    let chat = serde_json::json!({"user": ["<|user|>", "<|end|>"], "assistant": ["<|assistant|>", "<|end|>"],
+        "answer": "<|assistant|>", "max_tokens": 160, "temperature": 0.7, "top_k": 40});
+    package(&[
+        ("model.toml", manifest("chat", &format!("{FILES}weights = [\"model.safetensors\"]"))),
+        ("model.wasm", built("llama")),
+        ("chat.json", chat.to_string().into_bytes()),
+        ("config.json", file("config.json")),
+        ("tokenizer.json", file("tokenizer.json")),
+        ("model.safetensors", file("model.safetensors")),
+    ])
+    .unwrap()
+}
+
+#[test]
+fn a_llama_as_a_guest_answers_as_the_native_engine_does() {
+    let (guest, native) = (llama(), load(&tiny_stories(), 2).unwrap());
+    assert_eq!((guest.interface(), native.interface()), (Interface::Chat, Interface::Chat));
+    for (question, seed) in
+        [("Tell me a story about a fox", 1), ("Who's there, in 1930?\n\n  Don't say… þat!", 2), ("", 3), ("a b  c", 4)]
+    {
+        for input in [
+            ChatInput::ask(question),
+            ChatInput { temperature: Some(0.0), ..ChatInput::ask(question) },
+            ChatInput { max_tokens: Some(5), ..ChatInput::ask(question) },
+            ChatInput { stop: vec![" the".into(), "a ".into()], top_p: Some(0.9), ..ChatInput::ask(question) },
+        ] {
+            let input = input.to_bytes();
+            let mut text = String::new();
+            let output = guest.run(&input, seed, &mut |piece| {
+                text.push_str(piece);
+                true
+            });
+            let output = String::from_utf8(output.unwrap()).unwrap();
+            let expected = String::from_utf8(native.run(&input, seed, &mut |_| true).unwrap()).unwrap();
+            assert_eq!(output, expected, "{question:?}");
+            let said: serde_json::Value = serde_json::from_str(&output).unwrap();
+            assert_eq!(said["text"], text.as_str());
+        }
+    }
+}
+
+#[test]
+fn a_guest_refuses_in_its_own_words() {
+    let guest = llama();
+    let refusal = |input: &[u8]| String::from_utf8(guest.run(input, 0, &mut |_| true).unwrap()).unwrap();
+    assert_eq!(refusal(b"{}"), r#"{"error":{"code":"invalid_input","message":"the input is not a chat input"}}"#);
+    let long = ChatInput::ask(&"word ".repeat(300)).to_bytes();
+    assert_eq!(
+        refusal(&long),
+        r#"{"error":{"code":"invalid_input","message":"the conversation is longer than the model's context"}}"#
+    );
+}
+
+#[test]
+fn a_tool_takes_and_gives_json() {
+    let guest = package(&[("model.toml", manifest("json", FILES)), ("model.wasm", built("text_facts"))]).unwrap();
+    assert_eq!(guest.interface(), Interface::Json);
+    let run = |input: &[u8]| {
+        let mut said = false;
+        let output = guest.run(input, 0, &mut |_| {
+            said = true;
+            true
+        });
+        assert!(!said, "only chat is said piece by piece");
+        String::from_utf8(output.unwrap()).unwrap()
+    };
+    assert_eq!(
+        run(r#"{"text": "The law is the law. And þat's it!"}"#.as_bytes()),
+        r#"{"characters":33,"words":8,"sentences":2,"longest_word":"þat's","frequent":[["law",2],["the",2],["and",1],["is",1],["it",1]]}"#
+    );
+    assert_eq!(run(b"[]"), r#"{"error":{"code":"invalid_input","message":"the input is {\"text\": \"…\"}"}}"#);
+}
+
+#[test]
+fn packages_that_ask_for_too_much_or_name_no_module_are_refused() {
+    let module = ("model.wasm", built("text_facts"));
+    let refused = |toml: Vec<u8>| package(&[("model.toml", toml), module.clone()]).err().unwrap().to_string();
+    let limit = |line: &str| refused(manifest("json", &FILES.replace("[files]", &format!("{line}\n[files]"))));
+    assert!(limit("memory_bytes_max = 2000000000").contains("memory_bytes_max is 2000000000; at most 1073741824"));
+    assert!(limit("run_fuel_max = 2000000000000").contains("run_fuel_max"));
+    assert!(limit("more = 1").contains("unknown field"));
+    assert!(refused(manifest("json", &FILES.replace("model.wasm", "other.wasm"))).contains("no file \"other.wasm\""));
+    assert!(refused(manifest("json", &format!("{FILES}weights = [\"weights\"]"))).contains("no file \"weights\""));
+    assert!(refused(manifest("embedding", FILES)).contains("wasm/1 (embedding)"));
+    let text = "[limits]\noutput_bytes_max = 65536\n[files]\ngguf = \"model.wasm\"\n";
+    assert!(refused(manifest("chat", text)).contains("names other files"));
+}
+
+#[test]
+fn what_a_guest_needs_beyond_its_package_is_a_failure_of_the_run() {
+    let few = FILES.replace("[files]", "run_fuel_max = 1000\n[files]");
+    let guest = package(&[("model.toml", manifest("json", &few)), ("model.wasm", built("text_facts"))]).unwrap();
+    let output = guest.run(br#"{"text": "x"}"#, 0, &mut |_| true).unwrap();
+    assert_eq!(output, br#"{"error":{"code":"model_failed","message":"the model ran out of fuel"}}"#);
+}
