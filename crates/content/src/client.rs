@@ -11,8 +11,9 @@ use reqwest::{StatusCode, Url, redirect};
 use crate::{
     BLOCK_SIZE_MAX, Cid,
     gateway::RAW_BLOCK_TYPE,
-    read::{DagWalk, FileWalk, ReadError},
+    read::{FileWalk, ReadError},
     store::{BlockStore, StoreError},
+    traversal::DagWalk,
 };
 
 /// How long a connection may take.

@@ -24,8 +24,9 @@ use std::{
 
 use crate::{
     BLOCK_SIZE_MAX, Cid,
-    read::{DagWalk, Object, PATH_DEPTH_MAX, ReadError, copy_file, stat},
+    read::{Object, PATH_DEPTH_MAX, ReadError, copy_file, stat},
     store::{BlockStore, StoreError, check_block, put_file},
+    traversal::DagWalk,
     unixfs::{DirectoryError, DirectoryImporter, Imported, Profile},
 };
 

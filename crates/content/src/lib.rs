@@ -6,11 +6,14 @@
 //!   `ipfs-unixfs-importer` does under the same profile. [`file_cid`] names bytes in memory, [`tree`] whole directories.
 //! - [`store`] keeps blocks: [`BlockStore`] is the trait, [`MemoryStore`] the one for tests and simulations.
 //! - [`read`] puts files and directories together again and believes no byte before its hash matches.
+//! - [`traversal`] walks over everything below a name, or over the part that a question is about, depth first.
+//! - [`car`] moves blocks in and out in the archives of IPFS.
 //! - `disk` (feature `store`) keeps blocks in files and moves directories in and out.
 //! - `gateway` and `client` (feature `http`) serve and fetch blocks as IPFS gateways do.
 //!
 //! Without features the crate is pure and synchronous, so that the ledger can depend on it.
 
+pub mod car;
 pub mod cid;
 #[cfg(feature = "http")]
 pub mod client;
@@ -22,9 +25,12 @@ pub mod gateway;
 mod multibase;
 pub mod read;
 pub mod store;
+pub mod traversal;
 pub mod tree;
 pub mod unixfs;
+mod varint;
 
+pub use car::{CarError, CarReader, CarWriter};
 pub use cid::{Cid, CidError, Codec, Version};
 #[cfg(feature = "http")]
 pub use client::{Client, FetchError, fetch};
@@ -32,6 +38,7 @@ pub use client::{Client, FetchError, fetch};
 pub use disk::BlobStore;
 pub use read::{FileReader, ReadError, list, read_file, read_range, resolve};
 pub use store::{BlockStore, MemoryStore, StoreError, put_bytes, put_file};
+pub use traversal::{DagBounds, DagWalk, Scope, Traversal};
 pub use tree::{put_tree, tree_cid};
 pub use unixfs::{Imported, Profile, file_cid};
 
