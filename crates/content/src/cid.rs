@@ -245,6 +245,14 @@ impl<'a> AnyCid<'a> {
     }
 }
 
+/// The bytes of a version 1 name in base32; what is in them is not looked at.
+#[cfg(feature = "http")]
+pub(crate) fn base32_cid_bytes(text: &str) -> Option<Vec<u8>> {
+    // Eight characters for five bytes, and room for the numbers before the digest.
+    let text = text.strip_prefix('b').filter(|text| text.len() <= FOREIGN_DIGEST_SIZE_MAX * 2)?;
+    base32_decode(text)
+}
+
 impl fmt::Display for Cid {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.version() {

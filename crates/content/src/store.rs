@@ -35,6 +35,8 @@ pub enum StoreError {
     Mismatch { cid: Cid },
     #[error("block {cid} is damaged: the stored bytes have another hash")]
     Corrupt { cid: Cid },
+    #[error("block {cid} is not given out here")]
+    Denied { cid: Cid },
     #[error("store is full: {bytes_max} bytes")]
     Full { bytes_max: u64 },
     #[error("{path}: {source}", path = path.display())]

@@ -1,49 +1,26 @@
 //! The gateway and its client over the loopback interface, honest and not.
 
 mod common;
+#[path = "common/web.rs"]
+mod web;
 
 use std::sync::Arc;
 
 use althing_content::{
-    BLOCK_SIZE_MAX, BlockStore, Cid, Client, FetchError, MemoryStore, Profile, ReadError, gateway::router, list,
-    put_bytes, put_tree, read_file,
+    BLOCK_SIZE_MAX, BlockStore, Cid, Client, FetchError, MemoryStore, Profile, ReadError, list, put_bytes, put_tree,
+    read_file,
 };
 use axum::{Router, http::StatusCode, routing::get};
 use common::pseudo_random;
-use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{self, HeaderValue};
+use web::{http, request, serve, serve_store};
 
 fn small() -> Profile {
     Profile::V1_2025.with_sizes(1000, 3)
 }
 
-/// Serves on a free port for as long as the test runs.
-async fn serve(app: Router) -> String {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
-    let address = listener.local_addr().expect("address");
-    tokio::spawn(async move { axum::serve(listener, app).await });
-    format!("http://{address}")
-}
-
-async fn serve_store() -> (Arc<MemoryStore>, String) {
-    let store = Arc::new(MemoryStore::new());
-    let base_url = serve(router(Arc::clone(&store))).await;
-    (store, base_url)
-}
-
-fn http() -> reqwest::Client {
-    reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().expect("client")
-}
-
 fn client(base_url: &str) -> Client {
     Client::with_http(base_url, http()).expect("client")
-}
-
-async fn request(url: &str, headers: &[(HeaderName, &str)]) -> (StatusCode, HeaderMap, Vec<u8>) {
-    let value = |value| HeaderValue::from_str(value).expect("value");
-    let headers = headers.iter().map(|(name, text)| (name.clone(), value(text))).collect();
-    let response = http().get(url).headers(headers).send().await.expect("answer");
-    let (status, headers) = (response.status(), response.headers().clone());
-    (status, headers, response.bytes().await.expect("body").to_vec())
 }
 
 #[tokio::test]
@@ -147,7 +124,8 @@ async fn requests_that_cannot_be_answered_say_why() {
     for (path, status, text) in [
         ("nonsense".to_owned(), StatusCode::BAD_REQUEST, "CID".to_owned()),
         (format!("{root}x"), StatusCode::BAD_REQUEST, "CID".to_owned()),
-        (format!("{root}?format=car"), StatusCode::BAD_REQUEST, "car".to_owned()),
+        (format!("{root}?format=zip"), StatusCode::BAD_REQUEST, "zip".to_owned()),
+        (format!("{root}?format=tar"), StatusCode::NOT_ACCEPTABLE, "tar".to_owned()),
         (absent.to_string(), StatusCode::NOT_FOUND, absent.to_string()),
         (format!("{absent}?format=raw"), StatusCode::NOT_FOUND, absent.to_string()),
         (format!("{root}/b"), StatusCode::NOT_FOUND, "no entry \"b\"".to_owned()),
