@@ -7,7 +7,7 @@ use crate::{
     shipped,
 };
 use althing_chain::{ChainConfig, MempoolConfig, Node, NodeConfig, Pacing};
-use althing_content::BlobStore;
+use althing_content::{BlobStore, Client, Limits, fetch_dag};
 use althing_gateway::{ApiKeys, FileReceipts, Gateway, GatewayConfig, HttpDeliveries};
 use althing_node::{InputWatch, LedgerMachine, NodeClient};
 use althing_provider::{FileJournal, ModelServer, Provider, ProviderConfig, ServedModel, Source};
@@ -184,13 +184,11 @@ async fn fetch_package(store: &Arc<BlobStore>, cid: althing_content::Cid, source
     if let Ok(bytes) = package_bytes(store, cid).await {
         return Ok(bytes);
     }
-    for source in sources {
-        let client = althing_content::Client::new(source)?;
-        if let Err(error) = client.dag(&cid, store, althing_runtime::package::PACKAGE_BYTES_MAX).await {
-            tracing::warn!(%cid, source, %error, "not fetched");
-            continue;
-        }
-        return package_bytes(store, cid).await;
+    let peers = sources.iter().map(|source| Client::new(source)).collect::<Result<Vec<_>, _>>()?;
+    let limits = Limits::bytes(althing_runtime::package::PACKAGE_BYTES_MAX);
+    match fetch_dag(store, &peers, &cid, &limits, |_| {}).await {
+        Ok(_) => return package_bytes(store, cid).await,
+        Err(error) => tracing::warn!(%cid, %error, "not fetched"),
     }
     anyhow::bail!(
         "{cid} is nowhere to be found: import it with `althing model import`, or name a content source that has it"

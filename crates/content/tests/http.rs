@@ -4,12 +4,7 @@ mod common;
 #[path = "common/web.rs"]
 mod web;
 
-use std::sync::Arc;
-
-use althing_content::{
-    BLOCK_SIZE_MAX, BlockStore, Cid, Client, FetchError, MemoryStore, Profile, ReadError, list, put_bytes, put_tree,
-    read_file,
-};
+use althing_content::{BLOCK_SIZE_MAX, Cid, Client, FetchError, Profile, ReadError, put_bytes, put_tree};
 use axum::{Router, http::StatusCode, routing::get};
 use common::pseudo_random;
 use reqwest::header::{self, HeaderValue};
@@ -167,30 +162,6 @@ async fn a_file_is_fetched_block_by_block() {
     let absent = Cid::of_raw_block(b"absent");
     let error = client(&base_url).file(&absent, 10).await.expect_err("absent");
     assert!(matches!(error, FetchError::Read(ReadError::Missing { cid }) if cid == absent));
-}
-
-#[tokio::test]
-async fn a_directory_is_fetched_into_a_store_and_taken_up_again() {
-    let (store, base_url) = serve_store().await;
-    let large = pseudo_random(7, 20_000);
-    let root = put_tree(&store, small(), [("a/large", &large[..]), ("b", b"b")]).expect("put").cid;
-    let here = Arc::new(MemoryStore::new());
-    let client = client(&base_url);
-    let error = client.dag(&root, &here, 10_000).await.expect_err("bounded");
-    assert!(matches!(error, FetchError::Read(ReadError::DagTooLarge { .. })));
-    assert!(!here.is_empty());
-
-    // What is here already is not asked for again; what is damaged here is.
-    let damaged = put_bytes(&here, small(), &large[..1000]).expect("put").cid;
-    here.damage(&damaged, vec![]);
-    let kept = Cid::of_raw_block(b"b");
-    here.put(&kept, b"b").expect("put");
-    store.remove(&kept);
-    client.dag(&root, &here, 1_000_000).await.expect("fetch");
-    let names: Vec<_> = list(&here, &root).expect("list").into_iter().map(|entry| entry.name).collect();
-    assert_eq!(names, ["a", "b"]);
-    let file = list(&here, &list(&here, &root).expect("list")[0].cid).expect("list")[0].cid;
-    assert_eq!(read_file(&here, &file, 20_000).expect("read"), large);
 }
 
 #[tokio::test]

@@ -23,6 +23,13 @@ const PIECE_SIZE: usize = 256 * 1024;
 /// Pieces that wait for the client.
 const PIECES_WAITING_MAX: usize = 2;
 
+/// What an archive is made of while it is sent.
+struct Archive<S> {
+    header: Vec<u8>,
+    traversal: Traversal<S>,
+    error: Option<ReadError>,
+}
+
 /// The pieces of a file.
 pub(super) fn file_body<S: BlockStore + Send + 'static>(reader: FileReader<S>, stall_max: Duration) -> Body {
     body(reader, |reader| Some(reader.next()?.map(Bytes::from)), stall_max, None)
@@ -35,18 +42,19 @@ pub(super) fn car_body<S: BlockStore + Send + 'static>(
     stall_max: Duration,
     permit: OwnedSemaphorePermit,
 ) -> Body {
-    let read = |(piece, traversal): &mut (Vec<u8>, Traversal<S>)| {
-        let mut piece = std::mem::take(piece);
-        while piece.len() < PIECE_SIZE {
-            match traversal.next() {
+    let read = |archive: &mut Archive<S>| {
+        let mut piece = std::mem::take(&mut archive.header);
+        while piece.len() < PIECE_SIZE && archive.error.is_none() {
+            match archive.traversal.next() {
                 Some(Ok((cid, block))) => put_section(&mut piece, &cid, &block),
-                Some(Err(error)) => return Some(Err(error)),
+                // What was read before it is of use, and goes first.
+                Some(Err(error)) => archive.error = Some(error),
                 None => break,
             }
         }
-        (!piece.is_empty()).then(|| Ok(Bytes::from(piece)))
+        if piece.is_empty() { archive.error.take().map(Err) } else { Some(Ok(Bytes::from(piece))) }
     };
-    body((header, traversal), read, stall_max, Some(permit))
+    body(Archive { header, traversal, error: None }, read, stall_max, Some(permit))
 }
 
 /// What `read` gives until it gives nothing. Nothing is read before the body is wanted, which that of a `HEAD` never is.
