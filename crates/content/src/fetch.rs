@@ -253,6 +253,8 @@ impl<S: BlockStore + Send + Sync + 'static, P: FnMut(Progress) + Send> Fetch<'_,
             let stored = blocking(self.store, move |store| match store.get(&cid) {
                 // A damaged block is as good as none.
                 Err(StoreError::Corrupt { .. }) => Ok(None),
+                // Nor is one that leaves the store just now.
+                Ok(Some(block)) => Ok(store.touch(&cid)?.then_some(block)),
                 stored => Ok(stored?),
             });
             match stored.await? {
@@ -409,7 +411,7 @@ impl<S: BlockStore + Send + Sync + 'static, P: FnMut(Progress) + Send> Fetch<'_,
         let Some(cid) = self.walk.wanted() else {
             return Ok(());
         };
-        let block = blocking(self.store, move |store| Ok(store.get(&cid)?.ok_or(ReadError::Missing { cid })?));
+        let block = blocking(self.store, move |store| store.get(&cid)?.ok_or(ReadError::Missing { cid }));
         Ok(self.take(&block.await.map_err(Fault::Own)?)?)
     }
 

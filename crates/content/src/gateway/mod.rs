@@ -139,6 +139,9 @@ impl<S: BlockStore> BlockStore for Permitted<S> {
     }
 }
 
+/// An answer out of the store of a gateway.
+type AnswerFrom<S> = Answer<Arc<Permitted<S>>>;
+
 /// An answer without a body: what is needed to say its headers.
 enum Answer<S> {
     NotModified {
@@ -293,10 +296,7 @@ async fn open_to_browsers(mut response: Response) -> Response {
 }
 
 /// The answer, and the names along the path, each behind a comma but the first.
-fn answer<S: BlockStore>(
-    store: Arc<Permitted<S>>,
-    request: &Request,
-) -> Result<(Answer<Arc<Permitted<S>>>, String), GatewayError> {
+fn answer<S: BlockStore>(store: Arc<Permitted<S>>, request: &Request) -> Result<(AnswerFrom<S>, String), GatewayError> {
     let root = match &request.root {
         Root::Block(cid) => cid,
         Root::Inline { cid, bytes } => return Ok((inline_answer(request, cid, bytes)?, request.root.to_string())),
@@ -349,7 +349,7 @@ fn car_answer<S: BlockStore>(
     root: &Cid,
     end: &Cid,
     car: Car,
-) -> Result<Answer<Arc<Permitted<S>>>, GatewayError> {
+) -> Result<AnswerFrom<S>, GatewayError> {
     let scope = match car.scope.of_file(None)? {
         Scope::Entity => {
             let size = match stat(&store, end) {
@@ -373,7 +373,7 @@ fn plain_answer<S: BlockStore>(
     store: Arc<Permitted<S>>,
     request: &Request,
     cid: Cid,
-) -> Result<Answer<Arc<Permitted<S>>>, GatewayError> {
+) -> Result<AnswerFrom<S>, GatewayError> {
     let size = match stat(&store, &cid)? {
         Object::Directory { entries } => {
             let etag = directory_etag(&cid);
