@@ -276,7 +276,7 @@ fn add(path: &Path, profile: Profile, pin: &PinArgs, store: &StoreArgs, json: bo
     let store = store.open()?;
     let _adding = store.adding()?;
     let bar = output::bytes_bar(format!("adding {}", path.display()), Some(size));
-    let imported = put_path(&Counting { store: &*store, bar: &bar }, profile, path);
+    let imported = put_path(&Counting { store: &store, bar: &bar }, profile, path);
     bar.finish_and_clear();
     let imported = imported?;
     let pin = pin.pin(&store, &imported.cid)?;

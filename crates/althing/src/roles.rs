@@ -182,8 +182,9 @@ async fn models_to_serve(
 /// Sees to it that a package is in the store; how large its files are.
 async fn fetch_package(store: &Arc<BlobStore>, cid: althing_content::Cid, sources: &[String]) -> Result<u64> {
     let _adding = store.adding()?;
-    if let Ok(bytes) = package_bytes(store, cid).await {
-        store.pin(&package_pin(&cid), &cid)?;
+    if let Ok(bytes) = package_bytes(store, cid).await
+        && store.pin(&package_pin(&cid), &cid).is_ok()
+    {
         return Ok(bytes);
     }
     let peers = sources.iter().map(|source| Client::new(source)).collect::<Result<Vec<_>, _>>()?;

@@ -153,7 +153,7 @@ impl Client {
     }
 
     /// Asks for everything that a scope has below `cid`, as an archive in depth-first order. `None` if the gateway makes
-    /// none, or not in this order.
+    /// none, or not in this order. How long it may take is for the caller to say.
     pub async fn car(&self, cid: &Cid, scope: &Scope) -> Result<Option<CarStream>, FetchError> {
         let part = match scope {
             Scope::Block => "dag-scope=block".to_owned(),

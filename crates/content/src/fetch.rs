@@ -1,7 +1,8 @@
 //! Brings content into a store from peers that nobody trusts, such as gateways: whole directories, files, or parts.
 //!
 //! What the store has is not asked for, so a fetch that was interrupted is taken up again by calling it once more. The
-//! rest comes in archives where a peer makes them, otherwise block by block, several at a time. Every block is hashed
+//! rest comes in archives where a peer makes them, otherwise block by block, several at a time. (An archive is asked for
+//! where a node is missing; what lies below the node and is here by chance comes with it.) Every block is hashed
 //! before it is kept, and only those are kept that the content is made of.
 //!
 //! One peer is asked at a time, as long as it delivers. One that lies is not asked again; one that is slow, breaks off or

@@ -238,11 +238,15 @@ impl<'a> Offer<'a> {
     fn has_dups(&self) -> Result<bool, GatewayError> {
         let mut has_dups = false;
         for (name, value) in &self.parameters {
-            if let Some(wanted) = car_parameter(name, value).map_err(|()| GatewayError::not_acceptable(value))? {
+            if let Some(wanted) = car_parameter(name, value).map_err(|()| Self::not_made(name, value))? {
                 has_dups = wanted;
             }
         }
         Ok(has_dups)
+    }
+
+    fn not_made(name: &str, value: &str) -> GatewayError {
+        GatewayError::not_acceptable(&format!("{CAR_TYPE}; {name}={value}"))
     }
 
     fn form(&self, car: impl FnOnce(bool) -> Result<Form, GatewayError>) -> Result<Form, GatewayError> {
