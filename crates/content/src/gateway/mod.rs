@@ -230,8 +230,12 @@ async fn serve<S: BlockStore + Send + Sync + 'static>(
         error => error,
     })?;
     let mut response = answer.into_response(serving.stall_max, permit);
+    set_common_headers(response.headers_mut(), &request, &roots);
+    Ok(response)
+}
 
-    let headers = response.headers_mut();
+/// What every answer says; `roots` are the names along the path.
+fn set_common_headers(headers: &mut HeaderMap, request: &Request, roots: &str) {
     let mut set = |name: HeaderName, value: &str| {
         if let Ok(value) = HeaderValue::from_str(value) {
             headers.insert(name, value);
@@ -241,28 +245,28 @@ async fn serve<S: BlockStore + Send + Sync + 'static>(
     set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
     set(header::VARY, "accept");
     set(HeaderName::from_static("x-ipfs-path"), &request::path_text(&request.root, &request.path));
-    set(HeaderName::from_static("x-ipfs-roots"), &roots);
+    set(HeaderName::from_static("x-ipfs-roots"), roots);
     if let Some(location) = &request.content_location {
         set(header::CONTENT_LOCATION, location);
     }
-    let disposition = request.disposition.as_deref().or(match request.form {
-        Form::Plain => None,
-        Form::Raw | Form::Car(_) => Some("attachment"),
-    });
-    if let Some(disposition) = disposition {
-        let default = match request.form {
-            Form::Plain => None,
-            Form::Raw => Some("bin"),
-            Form::Car(_) => Some("car"),
-        };
-        let end = roots.rsplit(',').next().unwrap_or_default();
-        let default = default.map(|extension| format!("{end}.{extension}"));
-        // What no browser shall render is attached in any case.
-        let kind = if default.is_some() { "attachment" } else { disposition };
-        let filename = request.filename.clone().or(default).map(|name| filename_parameters(&name));
-        set(header::CONTENT_DISPOSITION, &format!("{kind}{}", filename.unwrap_or_default()));
+    let end = roots.rsplit(',').next().unwrap_or_default();
+    if let Some(disposition) = disposition(request, end) {
+        set(header::CONTENT_DISPOSITION, &disposition);
     }
-    Ok(response)
+}
+
+/// Whether a browser is to show or to save an answer, and under which name; `end` is the name of what it holds.
+fn disposition(request: &Request, end: &str) -> Option<String> {
+    let named = |name: &str| filename_parameters(name);
+    let given = request.filename.as_deref();
+    let attached = |default: String| format!("attachment{}", named(given.unwrap_or(&default)));
+    match request.form {
+        // No browser shall render these.
+        Form::Raw => Some(attached(format!("{end}.bin"))),
+        Form::Car(_) => Some(attached(format!("{end}.car"))),
+        Form::Plain if request.is_download => Some(format!("attachment{}", given.map(named).unwrap_or_default())),
+        Form::Plain => given.map(|name| format!("inline{}", named(name))),
+    }
 }
 
 /// The parameters that name a download, in ASCII and, where that is not enough, in full.

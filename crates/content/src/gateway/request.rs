@@ -30,8 +30,7 @@ pub(super) struct Request {
     pub if_range: Option<String>,
     pub if_none_match: Option<String>,
     pub is_only_if_cached: bool,
-    /// What `Content-Disposition` is to say of plain content.
-    pub disposition: Option<String>,
+    pub is_download: bool,
     pub filename: Option<String>,
     /// Where this answer is found without negotiation, if it was negotiated.
     pub content_location: Option<String>,
@@ -132,12 +131,6 @@ impl Request {
         if filename.as_ref().is_some_and(|name| name.len() > FILENAME_SIZE_MAX) {
             return Err(GatewayError::Parameter("filename"));
         }
-        let is_download = parameter("download") == Some("true");
-        let disposition = match (is_download, &filename) {
-            (true, _) => Some("attachment".to_owned()),
-            (false, Some(_)) => Some("inline".to_owned()),
-            (false, None) => None,
-        };
         let accept = text(header::ACCEPT).unwrap_or_default();
         let form = negotiate(&accept, &parameter)?;
         let asked = Asked { form, query };
@@ -151,7 +144,7 @@ impl Request {
             if_none_match: text(header::IF_NONE_MATCH),
             is_only_if_cached: text(header::CACHE_CONTROL)
                 .is_some_and(|control| control.split(',').any(|part| part.trim() == "only-if-cached")),
-            disposition,
+            is_download: parameter("download") == Some("true"),
             filename,
             content_location,
         })
