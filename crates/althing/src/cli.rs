@@ -48,6 +48,9 @@ pub enum Command {
     /// List, inspect and register models.
     #[command(subcommand)]
     Model(ModelCommand),
+    /// Files and directories by their CIDs: add, get, pin; archives in and out.
+    #[command(subcommand)]
+    Content(crate::content::ContentCommand),
     /// List, inspect and cancel orders.
     #[command(subcommand)]
     Order(OrderCommand),

@@ -8,7 +8,7 @@ use crate::{
         NodeCommand, NodeUrl, OrderCommand, ProviderArgs, ProviderCommand, TransferArgs, VerifyArgs, VoteAnswer,
         Wallet,
     },
-    dev, economics, governing,
+    content, dev, economics, governing,
     home::{CoordinatorHome, Home, Plan},
     local, market,
     output::{self, spinner, table},
@@ -51,6 +51,7 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Account(command) => staking::account(command, json).await,
         Command::Transfer(args) => transfer(args, json).await,
         Command::Model(command) => model(command, json).await,
+        Command::Content(command) => content::run(command, json).await,
         Command::Order(command) => order(command, json).await,
         Command::Program(command) => programs::run(command, json).await,
         Command::Dispute(command) => dispute(command, json).await,
@@ -475,8 +476,11 @@ async fn model(command: ModelCommand, json: bool) -> Result<()> {
         ModelCommand::Import { package, home } => {
             let package = read_package(&package)?;
             let store = BlobStore::open(home.join("content"))?;
+            let _adding = store.adding()?;
             let files = package.files().iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()));
-            print_named("cid", &put_tree(&store, Profile::V1_2025, files)?.cid.to_string(), json)
+            let cid = put_tree(&store, Profile::V1_2025, files)?.cid;
+            store.pin(&roles::package_pin(&cid), &cid)?;
+            print_named("cid", &cid.to_string(), json)
         }
     }
 }

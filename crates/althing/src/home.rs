@@ -13,7 +13,7 @@
 
 use crate::shipped;
 use althing_chain::{CoordinatorSecret, NetworkPublic, deal};
-use althing_content::Cid;
+use althing_content::{BlobStore, Cid, disk::Options, gateway::Settings};
 use althing_gateway::{ApiKey, ApiKeys, GatewayConfig};
 use althing_provider::{Behaviour, PolicyName, ProfitPolicy, ServerConfig};
 use althing_sdk::{SessionKeyPair, Signer as _, WalletSigner, keys::write_secret_line};
@@ -27,7 +27,7 @@ use althing_types::{
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     path::{Path, PathBuf},
 };
@@ -119,6 +119,42 @@ pub struct ProviderSettings {
     pub prefix_cache_max_bytes: u64,
     #[serde(default)]
     pub behaviour: Behaviour,
+    /// What it keeps and gives out.
+    #[serde(default, skip_serializing_if = "ContentSettings::is_default")]
+    pub content: ContentSettings,
+}
+
+/// `[content]` in `provider.toml` and `gateway.toml`: what a role keeps and gives out; `content.md`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ContentSettings {
+    /// Most bytes beside what is pinned, such as packages; without it there is no limit. When there are more, those go
+    /// that were not used for longest, a day at least.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota_bytes: Option<u64>,
+    /// Blocks that are not given out.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub denied: BTreeSet<Cid>,
+}
+
+impl ContentSettings {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Opens a store under these limits.
+    ///
+    /// # Errors
+    /// If its files cannot be used.
+    pub fn open(&self, directory: PathBuf) -> Result<BlobStore> {
+        let quota_bytes = self.quota_bytes.unwrap_or(u64::MAX);
+        Ok(BlobStore::open_with(directory, Options { quota_bytes, ..Options::default() })?)
+    }
+
+    /// How it is served.
+    pub fn gateway(&self) -> Settings {
+        Settings { denied: self.denied.clone(), ..Settings::default() }
+    }
 }
 
 fn eight() -> usize {
@@ -170,6 +206,9 @@ pub struct GatewaySettings {
     /// Agreements asked and paid for in the open lane.
     pub agreements: u8,
     pub answer_within_ms: u64,
+    /// What it keeps and gives out.
+    #[serde(default, skip_serializing_if = "ContentSettings::is_default")]
+    pub content: ContentSettings,
 }
 
 /// A network's directory.
@@ -288,6 +327,7 @@ impl Home {
             fee_chosen: defaults.fee_chosen,
             agreements: defaults.agreements,
             answer_within_ms: defaults.answer_within_ms,
+            content: ContentSettings::default(),
         };
         create(&gateway.join("gateway.toml"), toml::to_string_pretty(&settings)?)?;
         let api_key =
@@ -321,6 +361,7 @@ impl Home {
                 memory_max_bytes: None,
                 prefix_cache_max_bytes: gibibyte(),
                 behaviour: Behaviour::Honest,
+                content: ContentSettings::default(),
             };
             create(&home.join("provider.toml"), toml::to_string_pretty(&settings)?)?;
         }

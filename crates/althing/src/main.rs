@@ -5,6 +5,7 @@ mod bench_calls;
 mod calls;
 mod cli;
 mod commands;
+mod content;
 mod dev;
 mod economics;
 mod economy_cli;

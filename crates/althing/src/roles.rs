@@ -7,7 +7,7 @@ use crate::{
     shipped,
 };
 use althing_chain::{ChainConfig, MempoolConfig, Node, NodeConfig, Pacing};
-use althing_content::BlobStore;
+use althing_content::{BlobStore, Client, Limits, fetch_dag};
 use althing_gateway::{ApiKeys, FileReceipts, Gateway, GatewayConfig, HttpDeliveries};
 use althing_node::{InputWatch, LedgerMachine, NodeClient};
 use althing_provider::{FileJournal, ModelServer, Provider, ProviderConfig, ServedModel, Source};
@@ -181,20 +181,24 @@ async fn models_to_serve(
 
 /// Sees to it that a package is in the store; how large its files are.
 async fn fetch_package(store: &Arc<BlobStore>, cid: althing_content::Cid, sources: &[String]) -> Result<u64> {
-    if let Ok(bytes) = package_bytes(store, cid).await {
+    let _adding = store.adding()?;
+    if let Ok(bytes) = package_bytes(store, cid).await
+        && store.pin(&package_pin(&cid), &cid).is_ok()
+    {
         return Ok(bytes);
     }
-    for source in sources {
-        let client = althing_content::Client::new(source)?;
-        if let Err(error) = client.dag(&cid, store, althing_runtime::package::PACKAGE_BYTES_MAX).await {
-            tracing::warn!(%cid, source, %error, "not fetched");
-            continue;
-        }
-        return package_bytes(store, cid).await;
-    }
-    anyhow::bail!(
-        "{cid} is nowhere to be found: import it with `althing model import`, or name a content source that has it"
-    )
+    let peers = sources.iter().map(|source| Client::new(source)).collect::<Result<Vec<_>, _>>()?;
+    let limits = Limits::bytes(althing_runtime::package::PACKAGE_BYTES_MAX);
+    fetch_dag(store, &peers, &cid, &limits, |_| {}).await.with_context(|| {
+        format!("{cid} is not here: import it with `althing model import`, or name a content source that has it")
+    })?;
+    store.pin(&package_pin(&cid), &cid)?;
+    package_bytes(store, cid).await
+}
+
+/// The name under which a package is pinned: no quota drives it out.
+pub fn package_pin(cid: &althing_content::Cid) -> String {
+    format!("package {cid}")
 }
 
 /// A provider with its endpoint.
@@ -226,8 +230,9 @@ pub async fn start_provider(
     listener: TcpListener,
     engines: Option<Engines>,
 ) -> Result<RunningProvider> {
-    let store = Arc::new(BlobStore::open(directory.join("content"))?);
-    let store_private = Arc::new(BlobStore::open(directory.join("private"))?);
+    let store = Arc::new(settings.content.open(directory.join("content"))?);
+    let store_private = Arc::new(settings.content.open(directory.join("private"))?);
+    let serving = settings.content.gateway();
     let models = match engines {
         Some(engines) => engines.into_iter().map(shared).collect(),
         None => models_to_serve(&*client, &settings.models, &store, &settings.content_sources).await?,
@@ -264,7 +269,7 @@ pub async fn start_provider(
     };
     let provider = Arc::new(Provider::new(config, chain, parts));
     let mut tasks = Tasks::default();
-    serve(&mut tasks, listener, althing_provider::router(provider.clone(), store));
+    serve(&mut tasks, listener, althing_provider::router(provider.clone(), store, serving));
     tasks.add({
         let provider = provider.clone();
         async move { provider.run().await }
@@ -290,7 +295,8 @@ pub async fn start_gateway(
     listener: TcpListener,
     engines: Engines,
 ) -> Result<RunningGateway> {
-    let store = Arc::new(BlobStore::open(directory.join("content"))?);
+    let store = Arc::new(settings.content.open(directory.join("content"))?);
+    let serving = settings.content.gateway();
     let config = GatewayConfig {
         fee_open: settings.fee_open,
         fee_chosen: settings.fee_chosen,
@@ -311,7 +317,8 @@ pub async fn start_gateway(
     let keys = ApiKeys::read(&directory.join("api-keys.json"))?;
     let mut tasks = Tasks::default();
     let address = listener.local_addr()?;
-    let router = althing_gateway::router(gateway.clone(), keys).merge(althing_content::gateway::router(store));
+    let router =
+        althing_gateway::router(gateway.clone(), keys).merge(althing_content::gateway::router_with(store, serving));
     serve(&mut tasks, listener, router);
     Ok(RunningGateway { gateway, api: address, _tasks: tasks })
 }

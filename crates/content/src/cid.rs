@@ -16,7 +16,10 @@ use borsh::{BorshDeserialize, BorshSerialize, io};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest, Sha256};
 
-use crate::multibase::{base32_decode, base32_encode, base58_decode, base58_encode};
+use crate::{
+    multibase::{base32_decode, base32_encode, base58_decode, base58_encode},
+    varint::{self, VarintError},
+};
 
 /// Size of a digest in bytes.
 pub const DIGEST_SIZE: usize = 32;
@@ -186,6 +189,68 @@ impl Cid {
         }
         Err(CidError::Shape)
     }
+}
+
+/// Largest digest in bytes of a name that is not a [`Cid`]: beyond it nothing is taken for a name.
+pub(crate) const FOREIGN_DIGEST_SIZE_MAX: usize = 256;
+
+/// Any name that IPFS knows, as it stands in archives and links.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AnyCid<'a> {
+    Known(Cid),
+    /// The bytes themselves instead of a hash: there is no block to look for.
+    Identity {
+        codec: u64,
+        bytes: &'a [u8],
+    },
+    /// Another hash function or another codec; all its bytes.
+    Foreign(&'a [u8]),
+}
+
+impl<'a> AnyCid<'a> {
+    /// Takes a name off the front of `bytes`.
+    pub(crate) fn take(bytes: &mut &'a [u8]) -> Result<Self, CidError> {
+        let all = *bytes;
+        let number = |rest: &mut &'a [u8]| {
+            varint::take(rest).map_err(|error| match error {
+                VarintError::Short => CidError::Short,
+                VarintError::Malformed => CidError::Shape,
+            })
+        };
+        let mut rest = all;
+        let codec = if all.starts_with(&V0_PREFIX) {
+            None
+        } else {
+            if number(&mut rest)? != 1 {
+                return Err(CidError::Shape);
+            }
+            Some(number(&mut rest)?)
+        };
+        let (hash, size) = (number(&mut rest)?, number(&mut rest)?);
+        let size = usize::try_from(size).ok().filter(|size| *size <= FOREIGN_DIGEST_SIZE_MAX).ok_or(CidError::Shape)?;
+        let (digest, rest) = rest.split_at_checked(size).ok_or(CidError::Short)?;
+        *bytes = rest;
+        let whole = &all[..all.len() - rest.len()];
+        match (Cid::from_bytes(whole), hash, codec) {
+            (Ok(cid), ..) => Ok(Self::Known(cid)),
+            (Err(_), 0, Some(codec)) => Ok(Self::Identity { codec, bytes: digest }),
+            (Err(_), ..) => Ok(Self::Foreign(whole)),
+        }
+    }
+
+    /// Reads a name that fills `bytes`.
+    pub(crate) fn from_bytes(mut bytes: &'a [u8]) -> Result<Self, CidError> {
+        let cid = Self::take(&mut bytes)?;
+        if bytes.is_empty() { Ok(cid) } else { Err(CidError::Trailing) }
+    }
+}
+
+/// The bytes of a version 1 name in base32; what is in them is not looked at.
+#[cfg(feature = "http")]
+pub(crate) fn base32_cid_bytes(text: &str) -> Option<Vec<u8>> {
+    // Eight characters for five bytes, and room for the numbers before the digest.
+    let text = text.strip_prefix('b').filter(|text| text.len() <= FOREIGN_DIGEST_SIZE_MAX * 2)?;
+    base32_decode(text)
 }
 
 impl fmt::Display for Cid {
@@ -367,7 +432,37 @@ mod tests {
         }
     }
 
+    #[test]
+    fn names_of_other_kinds_are_told_apart() {
+        let raw = Cid::of_raw_block(b"x");
+        let digest = &[7; 64][..];
+        let sha512 = [&[0x01, 0x55, 0x13, 0x40][..], digest].concat();
+        let cbor = [&[0x01, 0x71, 0x12, 0x20][..], &digest[..32]].concat();
+        for (bytes, expected) in [
+            (raw.to_bytes(), Ok(AnyCid::Known(raw))),
+            (Cid::v0([1; 32]).to_bytes(), Ok(AnyCid::Known(Cid::v0([1; 32])))),
+            (vec![0x01, 0x55, 0x00, 0x00], Ok(AnyCid::Identity { codec: 0x55, bytes: b"" })),
+            (vec![0x01, 0x55, 0x00, 0x02, 1, 2], Ok(AnyCid::Identity { codec: 0x55, bytes: &[1, 2] })),
+            (sha512.clone(), Ok(AnyCid::Foreign(&sha512))),
+            (cbor.clone(), Ok(AnyCid::Foreign(&cbor))),
+            (vec![0x01, 0x55, 0x00, 0x02, 1], Err(CidError::Short)),
+            (vec![0x02, 0x55, 0x00, 0x00], Err(CidError::Shape)),
+            (vec![0x01, 0x55, 0x00, 0xff, 0x7f], Err(CidError::Shape)),
+            (vec![0x01, 0x55, 0x00, 0x00, 0x00], Err(CidError::Trailing)),
+            (vec![], Err(CidError::Short)),
+        ] {
+            assert_eq!(AnyCid::from_bytes(&bytes), expected, "{bytes:x?}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn no_bytes_make_the_parser_of_any_name_panic(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+            if let Ok(AnyCid::Known(cid)) = AnyCid::from_bytes(&bytes) {
+                prop_assert_eq!(cid.to_bytes(), bytes);
+            }
+        }
+
         #[test]
         fn every_name_survives_text_bytes_borsh_and_serde(cid in any_cid()) {
             prop_assert_eq!(cid.to_string().parse(), Ok(cid));

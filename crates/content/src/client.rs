@@ -1,24 +1,29 @@
-//! Fetches content from an IPFS gateway that nobody trusts: block by block, each hashed before a byte of it is used.
+//! Asks one IPFS gateway that nobody trusts: for blocks, for files block by block, for archives. Every block is hashed
+//! before a byte of it is used. [`crate::fetch`] brings content from several of them into a store.
 //!
 //! Bounds: a block has at most [`BLOCK_SIZE_MAX`] bytes and [`BLOCK_TIMEOUT`] to arrive, redirects are not followed, and
 //! the callers say how many bytes they want at most. For a bound on the whole, put a timeout around the call: everything
 //! here can be dropped at any time.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use reqwest::{StatusCode, Url, redirect};
 
 use crate::{
     BLOCK_SIZE_MAX, Cid,
+    car::{CAR_TYPE, CarError, Decoder, Item},
     gateway::RAW_BLOCK_TYPE,
-    read::{DagWalk, FileWalk, ReadError},
-    store::{BlockStore, StoreError},
+    read::{FileWalk, ReadError},
+    store::StoreError,
+    traversal::Scope,
 };
 
 /// How long a connection may take.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long one block may take.
 pub const BLOCK_TIMEOUT: Duration = Duration::from_secs(60);
+/// How archives are asked for: depth first, so that every block is named by one that came before it.
+const CAR_WANTED: &str = "application/vnd.ipld.car; version=1; order=dfs; dups=n";
 /// How many bytes of blocks a file may cost beyond twice its size: room for nodes that hold no content.
 const OVERHEAD_SIZE_MAX: u64 = 4 * BLOCK_SIZE_MAX as u64;
 
@@ -42,10 +47,23 @@ pub enum FetchError {
     Status { cid: Cid, status: u16 },
     #[error("fetching block {cid}: the answer has more than {BLOCK_SIZE_MAX} bytes")]
     TooLarge { cid: Cid },
+    #[error("fetching an archive of {cid}: {source}")]
+    Car { cid: Cid, source: CarError },
+    #[error("fetching block {cid}: nothing of use came for {seconds} s")]
+    Slow { cid: Cid, seconds: u64 },
+    #[error("the peer was asked for {seconds} s in all")]
+    Tired { seconds: u64 },
+    #[error("block {cid} is nowhere to be found: {}", tried_text(tried))]
+    Nowhere { cid: Cid, tried: Vec<(String, Self)> },
     #[error(transparent)]
     Read(#[from] ReadError),
     #[error("the store stopped")]
     Stopped,
+}
+
+fn tried_text(tried: &[(String, FetchError)]) -> String {
+    let each = tried.iter().map(|(url, error)| format!("{url}: {error}"));
+    if tried.is_empty() { "there is no peer to ask".to_owned() } else { each.collect::<Vec<_>>().join("; ") }
 }
 
 impl From<StoreError> for FetchError {
@@ -82,6 +100,11 @@ impl Client {
             return Err(FetchError::BaseUrl(base_url.to_owned()));
         }
         Ok(Self { http, base_url: base_url.trim_end_matches('/').to_owned() })
+    }
+
+    /// Where the gateway is, without a slash at the end.
+    pub fn base_url(&self) -> &str {
+        &self.base_url
     }
 
     /// Fetches one block and verifies its hash.
@@ -129,39 +152,55 @@ impl Client {
         Ok(file)
     }
 
-    /// Brings every block below `cid`, a file or a directory, into `store`: at most `bytes_max` bytes. Blocks that the
-    /// store has are not fetched, so an interrupted fetch can be taken up again. Gives the bytes of all blocks.
-    pub async fn dag<S: BlockStore + Send + Sync + 'static>(
-        &self,
-        cid: &Cid,
-        store: &Arc<S>,
-        bytes_max: u64,
-    ) -> Result<u64, FetchError> {
-        let mut walk = DagWalk::new(*cid, bytes_max);
-        while let Some(wanted) = walk.wanted() {
-            let kept = blocking(store, move |store| match store.get(&wanted) {
-                // A damaged block is as good as none.
-                Err(StoreError::Corrupt { .. }) => Ok(None),
-                kept => kept,
-            });
-            if let Some(block) = kept.await? {
-                walk.take(&block)?;
-                continue;
-            }
-            let block = self.block(&wanted).await?;
-            // Before it is kept, so that the bound holds for the store too.
-            walk.take(&block)?;
-            blocking(store, move |store| store.put(&wanted, &block)).await?;
+    /// Asks for everything that a scope has below `cid`, as an archive in depth-first order. `None` if the gateway makes
+    /// none, or not in this order. How long it may take is for the caller to say.
+    pub async fn car(&self, cid: &Cid, scope: &Scope) -> Result<Option<CarStream>, FetchError> {
+        let part = match scope {
+            Scope::Block => "dag-scope=block".to_owned(),
+            Scope::Entity => "dag-scope=entity".to_owned(),
+            Scope::Bytes(range) if range.end == u64::MAX => format!("entity-bytes={}:*", range.start),
+            Scope::Bytes(range) => format!("entity-bytes={}:{}", range.start, range.end.saturating_sub(1)),
+            Scope::All => "dag-scope=all".to_owned(),
+        };
+        let url = format!("{}/ipfs/{cid}?format=car&{part}", self.base_url);
+        let request = self.http.get(url).header(reqwest::header::ACCEPT, CAR_WANTED);
+        let response = request.send().await.map_err(|source| FetchError::Http { cid: *cid, source })?;
+        match response.status() {
+            StatusCode::OK => {}
+            StatusCode::NOT_FOUND | StatusCode::GONE => return Err(ReadError::Missing { cid: *cid }.into()),
+            _ => return Ok(None),
         }
-        Ok(walk.bytes())
+        let content_type = response.headers().get(reqwest::header::CONTENT_TYPE);
+        let content_type = content_type.and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let mut parts = content_type.split(';').map(str::trim);
+        let is_made = parts.next() == Some(CAR_TYPE) && parts.any(|part| part == "order=dfs");
+        Ok(is_made.then(|| CarStream { cid: *cid, response, decoder: Decoder::new() }))
     }
 }
 
-async fn blocking<S: Send + Sync + 'static, T: Send + 'static>(
-    store: &Arc<S>,
-    work: impl FnOnce(&S) -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, FetchError> {
-    let store = Arc::clone(store);
-    let done = tokio::task::spawn_blocking(move || work(&store)).await;
-    Ok(done.map_err(|_| FetchError::Stopped)??)
+/// An archive on its way.
+#[derive(Debug)]
+pub struct CarStream {
+    cid: Cid,
+    response: reqwest::Response,
+    decoder: Decoder,
+}
+
+impl CarStream {
+    /// The next block, its hash verified; `None` at the end of a whole archive.
+    pub async fn next_block(&mut self) -> Result<Option<(Cid, Vec<u8>)>, FetchError> {
+        let cid = self.cid;
+        let broken = |source| FetchError::Car { cid, source };
+        loop {
+            match self.decoder.next_item().map_err(broken)? {
+                Some(Item::Block { cid, block }) => return Ok(Some((cid, block))),
+                // Nothing vouches for the roots.
+                Some(Item::Header(_)) => {}
+                None => match self.response.chunk().await.map_err(|source| FetchError::Http { cid, source })? {
+                    Some(bytes) => self.decoder.feed(&bytes),
+                    None => return self.decoder.finish().map_err(broken).map(|()| None),
+                },
+            }
+        }
+    }
 }

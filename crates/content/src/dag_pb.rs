@@ -9,7 +9,7 @@
 //! unixfs = { 1: kind } { 2: data }? { 3: file size }? { 4: file size below each link }*
 //! ```
 
-use crate::{BLOCK_SIZE_MAX, Cid, CidError};
+use crate::{BLOCK_SIZE_MAX, Cid, CidError, cid::AnyCid, varint};
 
 /// A node of a file or a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +40,9 @@ pub struct Link {
     /// Bytes of all blocks below and at the link together. Only a hint: nothing verifies it.
     pub dag_size: u64,
 }
+
+/// The kind of a shard of a large directory. Shards are moved about like any other blocks, but not read.
+pub const KIND_SHARD: u64 = 5;
 
 /// Why a block is not a [`Node`] that this crate reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -142,6 +145,37 @@ impl Node {
     }
 }
 
+/// The links of any dag-pb block, whatever its data says: enough to walk over what lies below it. Links that carry
+/// their bytes in themselves (identity CIDs) lead nowhere and are left out.
+pub fn links_of(block: &[u8]) -> Result<Vec<Link>, NodeError> {
+    if block.len() > BLOCK_SIZE_MAX {
+        return Err(NodeError::TooLarge(block.len()));
+    }
+    let mut links = Vec::new();
+    let mut fields = Fields(block);
+    while let Some((number, value)) = fields.next()? {
+        match (number, value) {
+            (1, Value::Bytes(_)) => {}
+            (2, Value::Bytes(bytes)) => match Link::decode(bytes) {
+                Err(NodeError::Link(_)) if is_identity_link(bytes) => {}
+                link => links.push(link?),
+            },
+            _ => return Err(NodeError::Malformed),
+        }
+    }
+    Ok(links)
+}
+
+fn is_identity_link(link: &[u8]) -> bool {
+    let mut fields = Fields(link);
+    while let Ok(Some((number, value))) = fields.next() {
+        if let (1, Value::Bytes(bytes)) = (number, value) {
+            return matches!(AnyCid::from_bytes(bytes), Ok(AnyCid::Identity { .. }));
+        }
+    }
+    false
+}
+
 impl Kind {
     fn number(self) -> u64 {
         match self {
@@ -192,22 +226,14 @@ impl Link {
     }
 }
 
-fn put_varint(out: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        out.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    out.push(number as u8);
-}
-
 fn put_number(out: &mut Vec<u8>, field: u64, number: u64) {
-    put_varint(out, field << 3);
-    put_varint(out, number);
+    varint::put(out, field << 3);
+    varint::put(out, number);
 }
 
 fn put_bytes(out: &mut Vec<u8>, field: u64, bytes: &[u8]) {
-    put_varint(out, (field << 3) | 2);
-    put_varint(out, bytes.len() as u64);
+    varint::put(out, (field << 3) | 2);
+    varint::put(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
 
@@ -310,6 +336,28 @@ mod tests {
         assert_eq!(Node::decode(&block), Ok(Node::file(vec![], vec![], vec![])));
     }
 
+    #[test]
+    fn links_are_found_in_blocks_of_every_kind() {
+        let link = Link { cid: Cid::of_raw_block(b"x"), name: "x".to_owned(), dag_size: 1 };
+        let mut block = Node::directory(vec![link.clone()]).encode();
+        assert_eq!(links_of(&block), Ok(vec![link.clone()]));
+        // The kind of a shard of a directory.
+        *block.last_mut().expect("not empty") = 5;
+        assert_eq!(Node::decode(&block), Err(NodeError::Kind(5)));
+        assert_eq!(links_of(&block), Ok(vec![link]));
+        // No data at all, and links to an identity CID, to a foreign one, to nothing.
+        for (block, expected) in [
+            ("", Ok(vec![])),
+            ("12080a0601550002aabb", Ok(vec![])),
+            ("12080a0601710002aabb", Ok(vec![])),
+            ("12080a0601551302aabb", Err(NodeError::Link(CidError::Shape))),
+            ("120212000a00", Err(NodeError::Malformed)),
+            ("1a00", Err(NodeError::Malformed)),
+        ] {
+            assert_eq!(links_of(&hex::decode(block).expect("hex")), expected, "{block}");
+        }
+    }
+
     proptest! {
         #[test]
         fn every_node_survives_its_encoding(
@@ -325,6 +373,7 @@ mod tests {
         #[test]
         fn no_block_makes_the_decoder_panic(block in prop::collection::vec(any::<u8>(), 0..80)) {
             let _ = Node::decode(&block);
+            let _ = links_of(&block);
         }
     }
 }

@@ -6,11 +6,15 @@
 //!   `ipfs-unixfs-importer` does under the same profile. [`file_cid`] names bytes in memory, [`tree`] whole directories.
 //! - [`store`] keeps blocks: [`BlockStore`] is the trait, [`MemoryStore`] the one for tests and simulations.
 //! - [`read`] puts files and directories together again and believes no byte before its hash matches.
+//! - [`traversal`] walks over everything below a name, or over the part that a question is about, depth first.
+//! - [`car`] moves blocks in and out in the archives of IPFS.
 //! - `disk` (feature `store`) keeps blocks in files and moves directories in and out.
-//! - `gateway` and `client` (feature `http`) serve and fetch blocks as IPFS gateways do.
+//! - `gateway` (feature `http`) serves blocks, files and archives as IPFS gateways do; `client` asks one, and `fetch` brings
+//!   content into a store from whichever peers have it.
 //!
 //! Without features the crate is pure and synchronous, so that the ledger can depend on it.
 
+pub mod car;
 pub mod cid;
 #[cfg(feature = "http")]
 pub mod client;
@@ -18,20 +22,28 @@ pub mod dag_pb;
 #[cfg(feature = "store")]
 pub mod disk;
 #[cfg(feature = "http")]
+pub mod fetch;
+#[cfg(feature = "http")]
 pub mod gateway;
 mod multibase;
 pub mod read;
 pub mod store;
+pub mod traversal;
 pub mod tree;
 pub mod unixfs;
+mod varint;
 
+pub use car::{CarError, CarReader, CarWriter};
 pub use cid::{Cid, CidError, Codec, Version};
 #[cfg(feature = "http")]
-pub use client::{Client, FetchError, fetch};
+pub use client::{Client, FetchError};
 #[cfg(feature = "store")]
 pub use disk::BlobStore;
+#[cfg(feature = "http")]
+pub use fetch::{Fetched, Limits, Progress, fetch_dag, fetch_path, fetch_scope};
 pub use read::{FileReader, ReadError, list, read_file, read_range, resolve};
 pub use store::{BlockStore, MemoryStore, StoreError, put_bytes, put_file};
+pub use traversal::{DagBounds, DagWalk, Scope, Traversal};
 pub use tree::{put_tree, tree_cid};
 pub use unixfs::{Imported, Profile, file_cid};
 

@@ -1,13 +1,13 @@
 //! Reading: files, directories and whole trees out of blocks that nobody vouches for.
 //!
-//! [`FileWalk`] and [`DagWalk`] are the core: they say which block they want next, take its bytes, check its hash and go
-//! on. They do no I/O, so the functions over a [`BlockStore`] here and the client over HTTP read in the same way. A block
+//! [`FileWalk`] and [`DagWalk`](crate::traversal::DagWalk) are the core: they say which block they want next, take its
+//! bytes, check its hash and go on. They do no I/O, so the functions over a [`BlockStore`] here and the client over HTTP read in the same way. A block
 //! that fails its check leaves the walk as it was, so that the block can be had from elsewhere.
 //!
 //! Bounds: at most `size_max` bytes come out of a file, its tree is at most [`DEPTH_MAX`] deep, the sizes that a node
 //! gives for what lies below it hold exactly, and parts that are empty or outside the wanted range are not visited.
 
-use std::{collections::BTreeSet, io, ops::Range};
+use std::{io, ops::Range};
 
 use crate::{
     BLOCK_SIZE_MAX, Cid, Codec,
@@ -38,6 +38,12 @@ pub enum ReadError {
     TooLarge { cid: Cid, size: u64, size_max: u64 },
     #[error("everything below {cid} has more than {bytes_max} bytes")]
     DagTooLarge { cid: Cid, bytes_max: u64 },
+    #[error("there are more than {blocks_max} blocks below {cid}")]
+    DagTooMany { cid: Cid, blocks_max: u64 },
+    #[error("block {cid} lies more than {depth_max} links below the root")]
+    DagTooDeep { cid: Cid, depth_max: u32 },
+    #[error("the blocks below {cid} have too many links")]
+    DagTooWide { cid: Cid },
     #[error("{cid} is a directory, not a file")]
     NotAFile { cid: Cid },
     #[error("{cid} is a file, not a directory")]
@@ -174,75 +180,18 @@ fn overlap<'a>(range: &Range<u64>, start: u64, data: &'a [u8]) -> &'a [u8] {
     data.get(from as usize..to as usize).unwrap_or_default()
 }
 
-/// Walks over every block below a root once, whatever the tree is made of.
-#[derive(Clone, Debug)]
-pub struct DagWalk {
-    root: Cid,
-    stack: Vec<Cid>,
-    seen: BTreeSet<Cid>,
-    bytes: u64,
-    bytes_max: u64,
-}
-
-impl DagWalk {
-    /// Will fail once the blocks have more than `bytes_max` bytes together.
-    pub fn new(root: Cid, bytes_max: u64) -> Self {
-        Self { root, stack: vec![root], seen: BTreeSet::from([root]), bytes: 0, bytes_max }
-    }
-
-    /// The block to be given to [`Self::take`]; `None` at the end.
-    pub fn wanted(&self) -> Option<Cid> {
-        self.stack.last().copied()
-    }
-
-    /// Bytes of all blocks taken so far.
-    pub fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    /// Takes the wanted block. On an error nothing changes.
-    pub fn take(&mut self, block: &[u8]) -> Result<(), ReadError> {
-        let Some(cid) = self.wanted() else {
-            return Ok(());
-        };
-        check_received(&cid, block)?;
-        let links = match cid.codec() {
-            Codec::Raw => Vec::new(),
-            Codec::DagPb => decode_node(&cid, block)?.links,
-        };
-        let bytes = self.bytes + block.len() as u64;
-        if bytes > self.bytes_max {
-            return Err(ReadError::DagTooLarge { cid: self.root, bytes_max: self.bytes_max });
-        }
-
-        self.bytes = bytes;
-        self.stack.pop();
-        for link in links.iter().rev() {
-            if self.seen.insert(link.cid) {
-                self.stack.push(link.cid);
-            }
-        }
-        Ok(())
-    }
-
-    /// Goes on without the wanted block and what lies below it.
-    pub fn skip(&mut self) {
-        self.stack.pop();
-    }
-}
-
-fn check_received(cid: &Cid, block: &[u8]) -> Result<(), ReadError> {
+pub(crate) fn check_received(cid: &Cid, block: &[u8]) -> Result<(), ReadError> {
     if block.len() > BLOCK_SIZE_MAX || !cid.names(block) {
         return Err(ReadError::Corrupt { cid: *cid });
     }
     Ok(())
 }
 
-fn decode_node(cid: &Cid, block: &[u8]) -> Result<Node, ReadError> {
+pub(crate) fn decode_node(cid: &Cid, block: &[u8]) -> Result<Node, ReadError> {
     Node::decode(block).map_err(|source| ReadError::Node { cid: *cid, source })
 }
 
-fn get<S: BlockStore + ?Sized>(store: &S, cid: &Cid) -> Result<Vec<u8>, ReadError> {
+pub(crate) fn get<S: BlockStore + ?Sized>(store: &S, cid: &Cid) -> Result<Vec<u8>, ReadError> {
     store.get(cid)?.ok_or(ReadError::Missing { cid: *cid })
 }
 
@@ -288,15 +237,22 @@ pub fn list<S: BlockStore + ?Sized>(store: &S, cid: &Cid) -> Result<Vec<Entry>, 
 
 /// What lies at `path` below `root`. Names are parted by `/`; empty ones are passed over.
 pub fn resolve<S: BlockStore + ?Sized>(store: &S, root: &Cid, path: &str) -> Result<Cid, ReadError> {
+    Ok(resolve_roots(store, root, path)?.last().copied().unwrap_or(*root))
+}
+
+/// The names on the way from `root` along `path`: of the root first, of each directory, of what lies at the end.
+pub fn resolve_roots<S: BlockStore + ?Sized>(store: &S, root: &Cid, path: &str) -> Result<Vec<Cid>, ReadError> {
     let mut cid = *root;
-    for (depth, name) in path.split('/').filter(|name| !name.is_empty()).enumerate() {
-        if depth == PATH_DEPTH_MAX {
+    let mut roots = vec![cid];
+    for name in path.split('/').filter(|name| !name.is_empty()) {
+        if roots.len() > PATH_DEPTH_MAX {
             return Err(ReadError::PathTooDeep);
         }
         let entry = list(store, &cid)?.into_iter().find(|entry| entry.name == name);
         cid = entry.ok_or_else(|| ReadError::NoEntry { cid, name: name.to_owned() })?.cid;
+        roots.push(cid);
     }
-    Ok(cid)
+    Ok(roots)
 }
 
 /// The bytes of a file of at most `size_max` bytes.

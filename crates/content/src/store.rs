@@ -24,6 +24,12 @@ pub trait BlockStore {
 
     /// Whether the block is here; says nothing about its hash.
     fn has(&self, cid: &Cid) -> Result<bool, StoreError>;
+
+    /// Says that a block is about to become part of something, so that it does not leave the store for some time;
+    /// whether it is here.
+    fn touch(&self, cid: &Cid) -> Result<bool, StoreError> {
+        self.has(cid)
+    }
 }
 
 /// Why a store did not do as told.
@@ -35,8 +41,14 @@ pub enum StoreError {
     Mismatch { cid: Cid },
     #[error("block {cid} is damaged: the stored bytes have another hash")]
     Corrupt { cid: Cid },
-    #[error("store is full: {bytes_max} bytes")]
-    Full { bytes_max: u64 },
+    #[error("block {cid} is not given out here")]
+    Denied { cid: Cid },
+    #[error("store is full: {quota_bytes} bytes that no pin reaches, all of them used lately")]
+    Full { quota_bytes: u64 },
+    #[error("{0:?} cannot be the name of a pin: it is empty or too long")]
+    PinName(String),
+    #[error("{path} is not a pin: remove it, or write a CID into it", path = path.display())]
+    Pin { path: PathBuf },
     #[error("{path}: {source}", path = path.display())]
     Io { path: PathBuf, source: io::Error },
     #[error("cannot read the bytes to import: {0}")]
@@ -113,6 +125,10 @@ macro_rules! forward_to_target {
 
             fn has(&self, cid: &Cid) -> Result<bool, StoreError> {
                 (**self).has(cid)
+            }
+
+            fn touch(&self, cid: &Cid) -> Result<bool, StoreError> {
+                (**self).touch(cid)
             }
         }
     )*};

@@ -12,7 +12,7 @@ use althing_content::{
     BlobStore, BlockStore, Cid, MemoryStore, Profile, ReadError, StoreError,
     dag_pb::{Link, Node},
     disk::{PathError, TEMPORARY_AGE_MAX, export, put_path},
-    list, put_bytes, put_tree, read_file, tree_cid,
+    put_bytes, read_file, tree_cid,
 };
 use common::pseudo_random;
 use tempfile::TempDir;
@@ -94,44 +94,6 @@ fn wrong_and_oversized_blocks_leave_no_trace() {
     assert!(matches!(store.put(&Cid::of_raw_block(&large), &large), Err(StoreError::TooLarge { .. })));
     assert_eq!(store.size(), 0);
     assert_eq!(names_in(&directory.path().join("store/tmp")), [""; 0]);
-}
-
-#[test]
-fn a_full_store_takes_no_more_but_still_serves() {
-    let directory = TempDir::new().expect("directory");
-    let store = BlobStore::open_bounded(directory.path(), 10).expect("open");
-    let put = |block: &[u8]| store.put(&Cid::of_raw_block(block), block);
-    put(b"123456").expect("fits");
-    assert!(matches!(put(b"abcdef"), Err(StoreError::Full { bytes_max: 10 })));
-    put(b"123456").expect("is there already");
-    put(b"abcd").expect("fills it");
-    assert_eq!(store.size(), 10);
-    assert_eq!(names_in(&directory.path().join("tmp")), [""; 0]);
-    assert!(store.get(&Cid::of_raw_block(b"123456")).expect("get").is_some());
-}
-
-#[test]
-fn garbage_collection_keeps_what_lies_below_a_pin_or_is_young() {
-    let (directory, store) = open();
-    let kept = put_tree(&store, small(), [("a/b", &pseudo_random(1, 999)[..]), ("c", b"c")]).expect("put").cid;
-    let size_kept = store.size();
-    let lost = put_bytes(&store, small(), &pseudo_random(2, 999)).expect("put").cid;
-    store.pin(&kept).expect("pin");
-    assert_eq!(store.collect_garbage(Duration::from_secs(3600)).expect("collect").blocks, 0);
-
-    drop(store);
-    let store = BlobStore::open(directory.path().join("store")).expect("open again");
-    let collected = store.collect_garbage(Duration::ZERO).expect("collect");
-    assert!(collected.blocks > 10);
-    assert_eq!(store.size(), size_kept);
-    assert!(!store.has(&lost).expect("has"));
-    assert_eq!(list(&store, &kept).expect("list").len(), 2);
-
-    assert_eq!(Vec::from_iter(store.pins().expect("pins")), [kept]);
-    store.unpin(&kept).expect("unpin");
-    store.unpin(&kept).expect("unpin twice");
-    store.collect_garbage(Duration::ZERO).expect("collect");
-    assert_eq!(store.size(), 0);
 }
 
 #[test]

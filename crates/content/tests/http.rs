@@ -1,49 +1,21 @@
 //! The gateway and its client over the loopback interface, honest and not.
 
 mod common;
+#[path = "common/web.rs"]
+mod web;
 
-use std::sync::Arc;
-
-use althing_content::{
-    BLOCK_SIZE_MAX, BlockStore, Cid, Client, FetchError, MemoryStore, Profile, ReadError, gateway::router, list,
-    put_bytes, put_tree, read_file,
-};
+use althing_content::{BLOCK_SIZE_MAX, Cid, Client, FetchError, Profile, ReadError, put_bytes, put_tree};
 use axum::{Router, http::StatusCode, routing::get};
 use common::pseudo_random;
-use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{self, HeaderValue};
+use web::{http, request, serve, serve_store};
 
 fn small() -> Profile {
     Profile::V1_2025.with_sizes(1000, 3)
 }
 
-/// Serves on a free port for as long as the test runs.
-async fn serve(app: Router) -> String {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
-    let address = listener.local_addr().expect("address");
-    tokio::spawn(async move { axum::serve(listener, app).await });
-    format!("http://{address}")
-}
-
-async fn serve_store() -> (Arc<MemoryStore>, String) {
-    let store = Arc::new(MemoryStore::new());
-    let base_url = serve(router(Arc::clone(&store))).await;
-    (store, base_url)
-}
-
-fn http() -> reqwest::Client {
-    reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().expect("client")
-}
-
 fn client(base_url: &str) -> Client {
     Client::with_http(base_url, http()).expect("client")
-}
-
-async fn request(url: &str, headers: &[(HeaderName, &str)]) -> (StatusCode, HeaderMap, Vec<u8>) {
-    let value = |value| HeaderValue::from_str(value).expect("value");
-    let headers = headers.iter().map(|(name, text)| (name.clone(), value(text))).collect();
-    let response = http().get(url).headers(headers).send().await.expect("answer");
-    let (status, headers) = (response.status(), response.headers().clone());
-    (status, headers, response.bytes().await.expect("body").to_vec())
 }
 
 #[tokio::test]
@@ -147,7 +119,8 @@ async fn requests_that_cannot_be_answered_say_why() {
     for (path, status, text) in [
         ("nonsense".to_owned(), StatusCode::BAD_REQUEST, "CID".to_owned()),
         (format!("{root}x"), StatusCode::BAD_REQUEST, "CID".to_owned()),
-        (format!("{root}?format=car"), StatusCode::BAD_REQUEST, "car".to_owned()),
+        (format!("{root}?format=zip"), StatusCode::BAD_REQUEST, "zip".to_owned()),
+        (format!("{root}?format=tar"), StatusCode::NOT_ACCEPTABLE, "tar".to_owned()),
         (absent.to_string(), StatusCode::NOT_FOUND, absent.to_string()),
         (format!("{absent}?format=raw"), StatusCode::NOT_FOUND, absent.to_string()),
         (format!("{root}/b"), StatusCode::NOT_FOUND, "no entry \"b\"".to_owned()),
@@ -189,30 +162,6 @@ async fn a_file_is_fetched_block_by_block() {
     let absent = Cid::of_raw_block(b"absent");
     let error = client(&base_url).file(&absent, 10).await.expect_err("absent");
     assert!(matches!(error, FetchError::Read(ReadError::Missing { cid }) if cid == absent));
-}
-
-#[tokio::test]
-async fn a_directory_is_fetched_into_a_store_and_taken_up_again() {
-    let (store, base_url) = serve_store().await;
-    let large = pseudo_random(7, 20_000);
-    let root = put_tree(&store, small(), [("a/large", &large[..]), ("b", b"b")]).expect("put").cid;
-    let here = Arc::new(MemoryStore::new());
-    let client = client(&base_url);
-    let error = client.dag(&root, &here, 10_000).await.expect_err("bounded");
-    assert!(matches!(error, FetchError::Read(ReadError::DagTooLarge { .. })));
-    assert!(!here.is_empty());
-
-    // What is here already is not asked for again; what is damaged here is.
-    let damaged = put_bytes(&here, small(), &large[..1000]).expect("put").cid;
-    here.damage(&damaged, vec![]);
-    let kept = Cid::of_raw_block(b"b");
-    here.put(&kept, b"b").expect("put");
-    store.remove(&kept);
-    client.dag(&root, &here, 1_000_000).await.expect("fetch");
-    let names: Vec<_> = list(&here, &root).expect("list").into_iter().map(|entry| entry.name).collect();
-    assert_eq!(names, ["a", "b"]);
-    let file = list(&here, &list(&here, &root).expect("list")[0].cid).expect("list")[0].cid;
-    assert_eq!(read_file(&here, &file, 20_000).expect("read"), large);
 }
 
 #[tokio::test]

@@ -3,10 +3,10 @@
 mod common;
 
 use althing_content::{
-    BlockStore, Cid, Codec, FileReader, MemoryStore, Profile, ReadError, StoreError, Version,
+    BlockStore, Cid, Codec, DagWalk, FileReader, MemoryStore, Profile, ReadError, StoreError, Version,
     dag_pb::{Link, Node},
     list, put_bytes, put_file, put_tree,
-    read::{DEPTH_MAX, DagWalk, FileWalk, Object, PATH_DEPTH_MAX, copy_file, stat},
+    read::{DEPTH_MAX, FileWalk, Object, PATH_DEPTH_MAX, copy_file, stat},
     read_file, read_range, resolve,
     unixfs::FileImporter,
 };

@@ -2,12 +2,15 @@
 //!
 //! | request | answer |
 //! |---|---|
-//! | `GET /ipfs/{cid}` | content of the open lane |
+//! | `GET /ipfs/{cid}` | content of the open lane, as a trustless IPFS gateway serves it |
 //! | `POST /v1/deliveries/{order}` with a signed request | signed frames, one JSON line each |
 //! | `GET /v1/status` | what the provider did, earned and decided: a [`crate::ProviderStatus`] |
 
 use crate::{DeliverError, Provider};
-use althing_content::BlockStore;
+use althing_content::{
+    BlockStore,
+    gateway::{Settings, router_with},
+};
 use althing_sdk::delivery::DeliveryRequest;
 use althing_types::{
     OrderId,
@@ -47,14 +50,18 @@ impl IntoResponse for DeliverError {
     }
 }
 
-/// The endpoint of `provider`, whose open content lies in `store`.
-pub fn router<S: BlockStore + Send + Sync + 'static>(provider: Arc<Provider>, store: Arc<S>) -> Router {
+/// The endpoint of `provider`, whose open content lies in `store` and is served as `settings` say.
+pub fn router<S: BlockStore + Send + Sync + 'static>(
+    provider: Arc<Provider>,
+    store: Arc<S>,
+    settings: Settings,
+) -> Router {
     Router::new()
         .route("/v1/deliveries/{order}", post(deliver))
         .route("/v1/status", get(|State(provider): State<Arc<Provider>>| async move { Json(provider.report().await) }))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(provider)
-        .merge(althing_content::gateway::router(store))
+        .merge(router_with(store, settings))
 }
 
 async fn deliver(
