@@ -429,6 +429,14 @@ pub enum ModelCommand {
         #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
         rest: Vec<String>,
     },
+    /// Make a package of a model's files and put it into a store; print its CID.
+    Pack(crate::packages::PackArgs),
+    /// Pack a model and register it. Names, terms and packages are public.
+    Publish(crate::packages::PublishArgs),
+    /// Fetch a package, each block checked as it comes; what was fetched before an interruption is kept.
+    Pull(crate::packages::PullArgs),
+    /// Say what a package is.
+    Inspect(crate::packages::InspectArgs),
     /// Print the CID of a package's directory, having loaded the model once.
     Cid { package: PathBuf },
     /// Put a package into the content of a provider's or gateway's home.

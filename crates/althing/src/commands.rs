@@ -12,7 +12,7 @@ use crate::{
     home::{CoordinatorHome, Home, Plan},
     local, market,
     output::{self, spinner, table},
-    programs,
+    packages, programs,
     roles::{self, bind, connect},
     shares, shipped, staking,
 };
@@ -25,7 +25,7 @@ use althing_sdk::{
     Ballot, Clock as _, LedgerClient, OrderFilter, SessionKeyPair, Signer as _, SystemClock, WalletSigner,
 };
 use althing_types::{
-    Amount, BallotAnswer, Call, Hash, Input, Lane, Order, OrderId, OrderState, Verification,
+    Amount, BallotAnswer, Call, Hash, Input, Lane, Order, OrderId, OrderState,
     api::Status,
     call::{OrderBudget, OrderSubmit, Scope},
 };
@@ -411,7 +411,7 @@ async fn key(command: KeyCommand, json: bool) -> Result<()> {
     }
 }
 
-fn read_package(path: &Path) -> Result<Package> {
+pub(crate) fn read_package(path: &Path) -> Result<Package> {
     let package = Package::from_path(path).with_context(|| format!("the package in {}", path.display()))?;
     // A package that does not load is of no use to anybody.
     althing_runtime::load(&package, 1).with_context(|| format!("the package in {}", path.display()))?;
@@ -445,11 +445,7 @@ async fn model(command: ModelCommand, json: bool) -> Result<()> {
         ModelCommand::Show { model, node } => output::json(&connect(&node.node).await?.model(&model).await?),
         ModelCommand::Register { name, package, fee, payee, wallet } => {
             let package = read_package(&package)?;
-            let verification = match package.manifest.verification.as_str() {
-                "exact" => Verification::Exact,
-                "none" => Verification::None,
-                other => bail!("model.toml says verification = {other:?}; `exact` and `none` are known"),
-            };
+            let verification = packages::verification(&package.manifest)?;
             send(&wallet, json, |account| Call::ModelRegister {
                 name,
                 package: package.cid,
@@ -472,6 +468,10 @@ async fn model(command: ModelCommand, json: bool) -> Result<()> {
             "governance alone sets rewards: propose it with `althing proposal create --title TITLE --reward \
              {model}=RATE_PERCENT:UNIT_BYTES`"
         ),
+        ModelCommand::Pack(args) => packages::pack(&args, json),
+        ModelCommand::Publish(args) => packages::publish(args, json).await,
+        ModelCommand::Pull(args) => packages::pull(args, json).await,
+        ModelCommand::Inspect(args) => packages::inspect(&args, json),
         ModelCommand::Cid { package } => print_named("cid", &read_package(&package)?.cid.to_string(), json),
         ModelCommand::Import { package, home } => {
             let package = read_package(&package)?;

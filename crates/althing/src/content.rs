@@ -209,10 +209,18 @@ impl StoreArgs {
         Ok(data.join("althing/content"))
     }
 
-    fn open(&self) -> Result<Arc<BlobStore>> {
+    /// The store; one that is not there yet is made.
+    pub(crate) fn open(&self) -> Result<Arc<BlobStore>> {
         let directory = self.directory()?;
         let store = BlobStore::open(&directory);
         Ok(Arc::new(store.with_context(|| format!("the store in {}", directory.display()))?))
+    }
+}
+
+impl StoreArgs {
+    /// Where it is, for people.
+    pub(crate) fn shown(&self) -> Result<String> {
+        Ok(self.directory()?.display().to_string())
     }
 }
 
@@ -229,6 +237,11 @@ impl PinArgs {
 }
 
 impl PeerArgs {
+    /// More of them.
+    pub(crate) fn add(&mut self, urls: Vec<String>) {
+        self.from.extend(urls);
+    }
+
     fn clients(&self) -> Result<Vec<Client>> {
         self.from.iter().map(|url| Ok(Client::new(url)?)).collect()
     }
@@ -318,7 +331,7 @@ impl BlockStore for Counting<'_> {
 }
 
 /// Shows a fetch, and says what the peers did that failed.
-async fn fetch(store: &Arc<BlobStore>, peers: &PeerArgs, cid: &Cid) -> Result<Fetched> {
+pub(crate) async fn fetch(store: &Arc<BlobStore>, peers: &PeerArgs, cid: &Cid) -> Result<Fetched> {
     let clients = peers.clients()?;
     let bar = output::bytes_bar(format!("fetching {cid}"), None);
     let show = |progress: Progress| {

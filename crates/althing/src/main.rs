@@ -14,6 +14,7 @@ mod home;
 mod local;
 mod market;
 mod output;
+mod packages;
 mod programs;
 mod roles;
 mod shares;

@@ -8,6 +8,7 @@ use crate::{
 use althing_content::file_cid;
 use althing_runtime::{
     ChatInput, ChatOutput, EmbeddingInput, EmbeddingOutput, Engine, Interface, chat::Finish, embedding::Vector,
+    wasm::RefusalOutput,
 };
 use althing_sdk::{
     ClientError, Clock, Content, ContentError, LedgerClient, Receipt, SendError, Sender,
@@ -22,6 +23,7 @@ use futures::StreamExt as _;
 use parking_lot::Mutex;
 use rand::{SeedableRng as _, rngs::StdRng, seq::SliceRandom as _};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use std::{collections::BTreeMap, sync::Arc};
 use tokio::sync::mpsc;
 
@@ -109,6 +111,8 @@ pub enum LaneWish {
 pub enum AskInput {
     Chat(ChatInput),
     Embedding(EmbeddingInput),
+    /// Whatever the model takes, in the client's own words: its bytes are what is run on.
+    Json(String),
 }
 
 impl AskInput {
@@ -116,6 +120,7 @@ impl AskInput {
         match self {
             Self::Chat(input) => input.to_bytes(),
             Self::Embedding(input) => input.to_bytes(),
+            Self::Json(input) => input.clone().into_bytes(),
         }
     }
 
@@ -123,6 +128,7 @@ impl AskInput {
         match self {
             Self::Chat(_) => Interface::Chat,
             Self::Embedding(_) => Interface::Embedding,
+            Self::Json(_) => Interface::Json,
         }
     }
 }
@@ -158,16 +164,26 @@ pub enum Progress {
 /// What a model gave.
 #[derive(Clone, Debug, PartialEq)]
 pub enum AnswerOutput {
-    Chat { text: String, finish_reason: Finish, prompt_tokens: u32, completion_tokens: u32 },
-    Embeddings { vectors: Vec<Vector>, prompt_tokens: u32 },
+    Chat {
+        text: String,
+        finish_reason: Finish,
+        prompt_tokens: u32,
+        completion_tokens: u32,
+    },
+    Embeddings {
+        vectors: Vec<Vector>,
+        prompt_tokens: u32,
+    },
+    /// As the model wrote it.
+    Json(String),
 }
 
 impl AnswerOutput {
-    /// The answer's words; embeddings have none.
+    /// The answer's words; only chat has any.
     pub fn text(&self) -> &str {
         match self {
             Self::Chat { text, .. } => text,
-            Self::Embeddings { .. } => "",
+            Self::Embeddings { .. } | Self::Json(_) => "",
         }
     }
 }
@@ -274,6 +290,7 @@ fn check_input(engine: &dyn Engine, ask: &Ask, input: &[u8]) -> Result<(), AskEr
         let path = match engine.interface() {
             Interface::Chat => "chat/completions",
             Interface::Embedding => "embeddings",
+            Interface::Json => "json",
         };
         let message = format!("The model `{}` is not for this: it answers at /v1/{path}.", ask.model);
         return Err(AskError::Refused { code: "wrong_interface".into(), message });
@@ -283,6 +300,7 @@ fn check_input(engine: &dyn Engine, ask: &Ask, input: &[u8]) -> Result<(), AskEr
             let what = match engine.interface() {
                 Interface::Chat => "messages",
                 Interface::Embedding => "longest text",
+                Interface::Json => "input",
             };
             let message = format!(
                 "This model's maximum context length is {context} tokens. However, your {what} resulted in {tokens} tokens. Please reduce the length of the {what}."
@@ -314,6 +332,13 @@ fn read_output(interface: Interface, order: OrderId, bytes: &[u8]) -> Result<Ans
                 EmbeddingOutput::Refusal { error } => error,
             }
         }
+        Interface::Json => match RefusalOutput::parse(bytes) {
+            Some(refusal) => refusal.error,
+            None => {
+                let output: &RawValue = serde_json::from_slice(bytes).map_err(|error| unusable("a JSON", error))?;
+                return Ok(AnswerOutput::Json(output.get().to_owned()));
+            }
+        },
     };
     Err(AskError::Refused { code: refusal.code, message: refusal.message })
 }

@@ -5,6 +5,7 @@
 //! | `GET /v1/models`, `/v1/models/{name}` | models, once for each lane |
 //! | `POST /v1/chat/completions` | an answer, streamed or whole |
 //! | `POST /v1/embeddings` | vectors of texts |
+//! | `POST /v1/json` | whatever a model of the JSON interface gives for whatever it takes |
 //! | `GET /v1/receipts/{order}` | a receipt |
 //! | `GET /` | a page to try it |
 //!
@@ -14,7 +15,8 @@ use crate::{
     ask::{Answer, AskError, Gateway, Progress},
     keys::{ApiKey, ApiKeys},
     openai::{
-        ApiError, ChatRequest, Chunks, EmbeddingRequest, OPEN_SUFFIX, Provenance, completion, listed, receipt_path,
+        ApiError, ChatRequest, Chunks, EmbeddingRequest, JsonRequest, OPEN_SUFFIX, Provenance, completion, listed,
+        receipt_path,
     },
 };
 use axum::{
@@ -49,6 +51,7 @@ pub fn router(gateway: Arc<Gateway>, keys: ApiKeys) -> Router {
         .route("/v1/models/{*name}", get(model))
         .route("/v1/chat/completions", post(chat))
         .route("/v1/embeddings", post(embeddings))
+        .route("/v1/json", post(json))
         .route("/v1/receipts/{order}", get(receipt))
         .fallback(|request: Request| async move {
             ApiError::not_found(format!("Unknown request: {} {}", request.method(), request.uri().path()))
@@ -184,6 +187,17 @@ async fn embeddings(
 ) -> Result<Response, ApiError> {
     let Json(request) = body.map_err(|error| ApiError::invalid("body", error.body_text()))?;
     let (_, result) = start(&shared, key, request.to_ask()?);
+    let answer = api_error(result.await, "input")?;
+    Ok((headers(&Provenance::of(&answer)), Json(request.response(&answer)?)).into_response())
+}
+
+async fn json(
+    State(shared): State<Shared>,
+    Caller(key): Caller,
+    body: Result<Json<JsonRequest>, JsonRejection>,
+) -> Result<Response, ApiError> {
+    let Json(request) = body.map_err(|error| ApiError::invalid("body", error.body_text()))?;
+    let (_, result) = start(&shared, key, request.to_ask());
     let answer = api_error(result.await, "input")?;
     Ok((headers(&Provenance::of(&answer)), Json(request.response(&answer)?)).into_response())
 }

@@ -10,6 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 /// Ends a model name that asks for the open lane.
 pub const OPEN_SUFFIX: &str = ":open";
@@ -312,14 +313,12 @@ impl EmbeddingRequest {
     /// # Errors
     /// If the vectors are none.
     pub fn response(&self, answer: &Answer) -> Result<serde_json::Value, ApiError> {
-        let unusable =
-            |message: String| ApiError::new(StatusCode::BAD_GATEWAY, "server_error", "delivery_failed", message);
         let AnswerOutput::Embeddings { vectors, prompt_tokens } = &answer.output else {
-            return Err(unusable("the provider delivered something else than embeddings".into()));
+            return Err(delivery_failed("the provider delivered something else than embeddings".into()));
         };
         let mut data = Vec::with_capacity(vectors.len());
         for (index, vector) in vectors.iter().enumerate() {
-            let values = vector.values().ok_or_else(|| unusable("a vector is malformed".into()))?;
+            let values = vector.values().ok_or_else(|| delivery_failed("a vector is malformed".into()))?;
             let embedding = match self.encoding_format {
                 EncodingFormat::Float => serde_json::json!(values),
                 EncodingFormat::Base64 => serde_json::json!(vector),
@@ -334,6 +333,53 @@ impl EmbeddingRequest {
             "althing": Provenance::of(answer),
         }))
     }
+}
+
+/// `POST /v1/json`: no part of OpenAI's API.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JsonRequest {
+    pub model: String,
+    /// What the model is given, byte for byte.
+    pub input: Box<RawValue>,
+    /// A sampling seed fixed by the client. (T-2)
+    pub seed: Option<u64>,
+    /// `none`, `agreed` or `final`. (V-1)
+    pub wait: Option<Level>,
+}
+
+impl JsonRequest {
+    /// The question that the request asks.
+    pub fn to_ask(&self) -> Ask {
+        let (model, lane) = lane_of(&self.model);
+        let input = AskInput::Json(self.input.get().to_owned());
+        Ask { model: model.into(), lane, input, seed: self.seed, wait: self.wait }
+    }
+
+    /// The response: the output byte for byte, and what the network adds.
+    ///
+    /// # Errors
+    /// If the output is another interface's.
+    pub fn response<'a>(&'a self, answer: &'a Answer) -> Result<JsonResponse<'a>, ApiError> {
+        let AnswerOutput::Json(output) = &answer.output else {
+            return Err(delivery_failed("the provider delivered something else than JSON".into()));
+        };
+        let output = serde_json::from_str(output).map_err(|error| delivery_failed(error.to_string()))?;
+        Ok(JsonResponse { object: "json", model: &self.model, output, althing: Provenance::of(answer) })
+    }
+}
+
+/// An answer to [`JsonRequest`].
+#[derive(Debug, Serialize)]
+pub struct JsonResponse<'a> {
+    object: &'static str,
+    model: &'a str,
+    output: &'a RawValue,
+    althing: Provenance,
+}
+
+fn delivery_failed(message: String) -> ApiError {
+    ApiError::new(StatusCode::BAD_GATEWAY, "server_error", "delivery_failed", message)
 }
 
 fn message(message: &RequestMessage) -> Result<ChatMessage, ApiError> {
@@ -406,6 +452,7 @@ fn chat_numbers(answer: &Answer) -> ChatNumbers {
             (*finish_reason, *prompt_tokens, *completion_tokens)
         }
         AnswerOutput::Embeddings { prompt_tokens, .. } => (Finish::Stop, *prompt_tokens, 0),
+        AnswerOutput::Json(_) => (Finish::Stop, 0, 0),
     };
     ChatNumbers {
         finish_reason: match finish {

@@ -69,12 +69,12 @@ pub enum ServeError {
     )]
     NoRoomToLoad { name: String, package_bytes: u64, weights_bytes: u64, memory_max_bytes: u64 },
     #[error(
-        "the model {name} takes {} of memory: {} of weights and {} for a run of {tokens} tokens, which its context \
-         allows; memory_max_bytes allows {}",
+        "the model {name} takes {} of memory: {} of weights and {} for a run{}; memory_max_bytes allows {}",
         mebibytes(weights_bytes.saturating_add(*run_bytes)), mebibytes(*weights_bytes), mebibytes(*run_bytes),
+        tokens.map(|tokens| format!(" of {tokens} tokens, which its context allows")).unwrap_or_default(),
         mebibytes(*memory_max_bytes)
     )]
-    NoRoomToRun { name: String, weights_bytes: u64, run_bytes: u64, tokens: usize, memory_max_bytes: u64 },
+    NoRoomToRun { name: String, weights_bytes: u64, run_bytes: u64, tokens: Option<usize>, memory_max_bytes: u64 },
 }
 
 /// `12.5 MiB`, rounded up.
@@ -336,13 +336,15 @@ impl ModelServer {
 
     /// A model whose longest run would not fit is not served: a run that cannot end must not begin.
     fn check_room_to_run(&self, name: &str, weights: &Weights) -> Result<(), ServeError> {
-        let Some(engine) = weights.engine.clone().chat() else { return Ok(()) };
         let weights_bytes = weights.hold.as_ref().map_or(0, Hold::bytes);
-        let (run_bytes, memory_max_bytes) = (engine.cache_bytes_max(), self.memory.max_bytes());
+        let (run_bytes, tokens) = match weights.engine.clone().chat() {
+            Some(engine) => (engine.cache_bytes_max(), Some(engine.context_tokens())),
+            None => (weights.engine.run_bytes_max(), None),
+        };
+        let memory_max_bytes = self.memory.max_bytes();
         if weights_bytes.saturating_add(run_bytes) <= memory_max_bytes {
             return Ok(());
         }
-        let tokens = engine.context_tokens();
         Err(ServeError::NoRoomToRun { name: name.to_owned(), weights_bytes, run_bytes, tokens, memory_max_bytes })
     }
 
@@ -418,9 +420,11 @@ impl ModelServer {
         let model = self.model(&id).await?;
         let (done, answered) = oneshot::channel();
         let Some(worker) = &model.loaded().worker else {
+            let hold = self.hold(model.loaded().weights.engine.run_bytes_max()).await;
             let run = move || {
                 let started = Instant::now();
                 let result = run_now(&*model.loaded().weights.engine, &input, seed, pieces.as_ref());
+                drop(hold);
                 Reply { pieces: None, done, slot, model, prepared: Duration::ZERO }.send(result, started.elapsed());
             };
             let thread = std::thread::Builder::new().name("althing-run".into());

@@ -21,12 +21,11 @@ const ROUNDS: usize = 3;
 
 /// Random weights as F16, in a safetensors file.
 fn weights() -> Vec<u8> {
-    let mut tensors: Vec<(String, Vec<usize>)> = vec![
-        ("model.embed_tokens.weight".into(), vec![VOCAB, HIDDEN]),
-        ("model.norm.weight".into(), vec![HIDDEN]),
-    ];
+    let mut tensors: Vec<(String, Vec<usize>)> =
+        vec![("model.embed_tokens.weight".into(), vec![VOCAB, HIDDEN]), ("model.norm.weight".into(), vec![HIDDEN])];
     for layer in 0..LAYERS {
-        let mut add = |part: &str, shape: Vec<usize>| tensors.push((format!("model.layers.{layer}.{part}.weight"), shape));
+        let mut add =
+            |part: &str, shape: Vec<usize>| tensors.push((format!("model.layers.{layer}.{part}.weight"), shape));
         add("input_layernorm", vec![HIDDEN]);
         add("post_attention_layernorm", vec![HIDDEN]);
         for part in ["q_proj", "k_proj", "v_proj", "o_proj"] {
@@ -82,7 +81,8 @@ fn main() {
         ("model.safetensors".to_owned(), weights()),
         ("model.wasm".to_owned(), read("target/guests/wasm32-wasip1/release/althing_example_llama.wasm")),
     ]);
-    let common = "name = \"bench\"\ndescription = \"\"\ninterface = \"chat\"\nverification = \"exact\"\nlicence = \"MIT\"\n";
+    let common =
+        "name = \"bench\"\ndescription = \"\"\ninterface = \"chat\"\nverification = \"exact\"\nlicence = \"MIT\"\n";
     let guest = format!(
         "{common}runtime = \"wasm/1\"\n[limits]\noutput_bytes_max = 65536\nrun_fuel_max = 1000000000000\n\
          [files]\nmodule = \"model.wasm\"\nweights = [\"model.safetensors\"]\n"

@@ -2,7 +2,7 @@
 
 use althing_content::{BlockStore, Cid, FileReader, ReadError, read_file, tree_cid};
 use althing_exact::{Gguf, Sampling};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -45,7 +45,7 @@ pub enum PackageError {
 }
 
 /// What `model.toml` says.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// The name that its maker gives it; the ledger's registry has the name that counts.
@@ -68,7 +68,7 @@ pub struct Manifest {
 }
 
 /// Bounds of one run.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
     /// Tokens of an answer when the client does not say.
@@ -95,7 +95,7 @@ fn max_tokens_default() -> usize {
 }
 
 /// How a conversation becomes a prompt: markers around each message.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Template {
     /// Before and after a message, by role. A role that is absent is refused.
@@ -107,7 +107,7 @@ pub struct Template {
 }
 
 /// Sampling where the client does not say.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SamplingDefaults {
     pub temperature: f32,
@@ -145,7 +145,7 @@ impl Manifest {
 }
 
 /// Which files of the package are what: one GGUF file, Hugging Face's, or a guest's.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(untagged)]
 pub enum Files {
     Gguf(GgufName),
@@ -154,7 +154,7 @@ pub enum Files {
 }
 
 /// A package whose model is a guest of the sandbox. It can read all files beside `model.toml` and the module.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct WasmNames {
     /// The WebAssembly module.
@@ -165,14 +165,14 @@ pub struct WasmNames {
 }
 
 /// A package whose model is one GGUF file.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct GgufName {
     pub gguf: String,
 }
 
 /// A package of Hugging Face's files, by their names in it.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Names {
     pub config: String,
