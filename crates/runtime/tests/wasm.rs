@@ -109,6 +109,35 @@ fn a_tool_takes_and_gives_json() {
 }
 
 #[test]
+fn a_classifier_knows_texts_that_it_has_not_seen() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../guests/examples/languages/package");
+    let file = |name: &str| std::fs::read(directory.join(name)).unwrap();
+    let guest = package(&[
+        ("model.toml", file("model.toml")),
+        ("labels.json", file("labels.json")),
+        ("model.safetensors", file("model.safetensors")),
+        ("model.wasm", built("languages")),
+    ])
+    .unwrap();
+    for (text, language) in [
+        ("Free men met once a year at the rock of the law.", "en"),
+        ("Freie Männer trafen sich einmal im Jahr am Felsen des Gesetzes.", "de"),
+        ("Les hommes libres se réunissaient une fois par an au rocher de la loi.", "fr"),
+        ("Los hombres libres se reunían una vez al año en la roca de la ley.", "es"),
+        ("Frjálsir menn hittust einu sinni á ári við Lögberg á Þingvöllum.", "is"),
+    ] {
+        let input = serde_json::json!({ "text": text }).to_string();
+        let output = guest.run(input.as_bytes(), 0, &mut |_| true).unwrap();
+        let output: serde_json::Value = serde_json::from_slice(&output).unwrap();
+        assert_eq!(output["language"], language, "{output}");
+        assert!(output["likelihood"][language].as_u64().unwrap() > 500, "{output}");
+    }
+    // No letters, no reason to prefer one.
+    let output = guest.run(br#"{"text": "12345"}"#, 0, &mut |_| true).unwrap();
+    assert!(output.starts_with(br#"{"language":""#));
+}
+
+#[test]
 fn packages_that_ask_for_too_much_or_name_no_module_are_refused() {
     let module = ("model.wasm", built("text_facts"));
     let refused = |toml: Vec<u8>| package(&[("model.toml", toml), module.clone()]).err().unwrap().to_string();

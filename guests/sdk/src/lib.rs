@@ -81,7 +81,7 @@ mod raw {
 /// Guests are compiled for the host that they run under; elsewhere they are only checked.
 #[cfg(not(target_arch = "wasm32"))]
 mod raw {
-    #![allow(clippy::missing_safety_doc)]
+    #![allow(clippy::missing_safety_doc, clippy::too_many_arguments)]
     macro_rules! elsewhere {
         ($($name:ident($($ty:ty),*) $(-> $result:ty)?;)*) => {$(
             pub unsafe fn $name($(_: $ty),*) $(-> $result)? {
