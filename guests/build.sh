@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds the guests for WebAssembly, below target/guests/.
+# Builds the guests for WebAssembly; the packages of the examples are in target/guests/packages/ then.
 #
 #   guests/build.sh           and puts the template engine where the program takes it from
 #   guests/build.sh --check   and says whether that is what is committed
@@ -29,6 +29,16 @@ build --target wasm32-unknown-unknown -p althing-chat-template
 # has no threads; what would start one is never called.
 examples=$(ls guests/examples | sed 's/^/-p althing-example-/')
 build --target wasm32-wasip1 $examples
+for example in $(ls guests/examples); do
+    package=target/guests/packages/$example
+    rm -rf "$package"
+    mkdir -p "$package"
+    cp guests/examples/"$example"/package/* "$package"
+    cp target/guests/wasm32-wasip1/release/"althing_example_$(echo "$example" | tr - _).wasm" "$package/model.wasm"
+done
+for file in config.json tokenizer.json model.safetensors; do
+    cp "models/tiny-stories/package/$file" target/guests/packages/llama
+done
 
 built=target/guests/wasm32-unknown-unknown/release/althing_chat_template.wasm
 committed=crates/runtime/src/template/chat_template.wasm

@@ -28,6 +28,15 @@ env RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR="$cross" \
     --target aarch64-unknown-linux-gnu --target wasm32-wasip1 -Zbuild-std=std,panic_abort -Zbuild-std-features=
 cargo build --quiet --locked --release --bin althing-golden
 
+# The guests, where the sandbox compiles them for another processor.
+env RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR="$cross" \
+    CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
+    CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-Ctarget-feature=+crt-static" \
+    /usr/bin/cargo build --quiet --locked --profile cross -p althing-golden-guests \
+    --target aarch64-unknown-linux-gnu -Zbuild-std=std,panic_abort -Zbuild-std-features=
+cargo build --quiet --locked --release --bin althing-golden-guests
+guests/build.sh --check
+
 failed=0
 # check NAME PROGRAM ARGUMENTS -- COMMAND…: the command, the program and its arguments. What passed once
 # is not run again: the same program gives the same bits.
@@ -59,4 +68,14 @@ if [ "$(uname -m)" = x86_64 ]; then
     check "x86-64 without avx" "$here" "2 sse2" -- qemu-x86_64 -cpu Nehalem
     check "x86-64 with avx2" "$here" "2 avx2" -- qemu-x86_64 -cpu max
 fi
+# The same fuel and the same bytes as here.
+packages=target/guests/packages
+target/release/althing-golden-guests "$packages" >"$cross/guests-here"
+cat >"$cross/guests.sh" <<'END'
+# What the guests are, the program, the packages, and where to write.
+qemu-aarch64 -cpu max "$2" "$3" >"$4/guests-there" && diff "$4/guests-here" "$4/guests-there" && echo "  same bytes, same fuel"
+END
+guests=$(cat "$packages"/*/* "$cross/guests-here" | sha256sum)
+check "guests on aarch64" "$cross/aarch64-unknown-linux-gnu/cross/althing-golden-guests" "$packages $cross" -- \
+    sh "$cross/guests.sh" "${guests%% *}"
 exit $failed

@@ -6,47 +6,22 @@ import openai, pytest
 
 from conftest import BINARY, ROOT, Network
 
-SHIPPED = ROOT / "models/tiny-stories/package"
-BUILT = ROOT / "target/guests/wasm32-wasip1/release"
-TOML = """name = "{name}"
-description = "A guest of the sandbox."
-interface = "{interface}"
-runtime = "wasm/1"
-verification = "exact"
-licence = "MIT OR Apache-2.0"
-
-[limits]
-output_bytes_max = 65536
-run_fuel_max = {fuel}
-
-[files]
-module = "model.wasm"
-{weights}
-"""
+PACKAGES = ROOT / "target/guests/packages"
 
 
-def guest(directory, name, interface, example=None, wat=None, weights="", fuel=20_000_000_000):
-    """A package of a module: a built example, or one in text form."""
-    directory.mkdir()
-    (directory / "model.toml").write_text(TOML.format(name=name, interface=interface, weights=weights, fuel=fuel))
-    if example:
-        built = BUILT / f"althing_example_{example}.wasm"
-        assert built.exists(), f"{built} is not there: run guests/build.sh"
-        shutil.copy(built, directory / "model.wasm")
-    else:
-        (directory / "model.wasm").write_bytes(wat)
-    return directory
+def built(example):
+    """A package that guests/build.sh makes."""
+    path = PACKAGES / example
+    assert path.exists(), f"{path} is not there: run guests/build.sh"
+    return path
 
 
-def llama(directory, name):
-    """The shipped model's weights, with its network, tokenizer and prompts in a guest."""
-    guest(directory, name, "chat", "llama", weights='weights = ["model.safetensors"]')
-    for file in ["config.json", "tokenizer.json", "model.safetensors"]:
-        shutil.copy(SHIPPED / file, directory)
-    (directory / "chat.json").write_text(json.dumps({
-        "user": ["<|user|>", "<|end|>"], "assistant": ["<|assistant|>", "<|end|>"], "answer": "<|assistant|>",
-        "max_tokens": 160, "temperature": 0.7, "top_k": 40,
-    }))
+def with_module(directory, name, module):
+    """The package of a tool with another module."""
+    shutil.copytree(built("text-facts"), directory)
+    manifest = (directory / "model.toml").read_text()
+    (directory / "model.toml").write_text(manifest.replace('"text-facts"', f'"{name}"').replace("2000000000", "50000000"))
+    (directory / "model.wasm").write_bytes(module)
     return directory
 
 
@@ -124,13 +99,12 @@ def serve(home, *models, sources):
 def test_a_model_is_packed_published_pulled_and_run_elsewhere_with_equal_bits(tmp_path):
     roles = Roles(tmp_path)
     one, other = roles.dir / "providers/0", roles.dir / "providers/1"
-    wallet, package = roles.dir / "wallets/maker.key", llama(tmp_path / "guest-llama", "guest-llama")
+    wallet, package = roles.dir / "wallets/maker.key", built("llama")
     try:
         roles.start("node", "coordinators/0", roles.node + "/v1/status")
-        published = json.loads(althing(
-            "model", "publish", "guest-llama", package, "--home", one, "--wallet", wallet, "--node", roles.node, "--json",
-        ).stdout)
-        assert published["receipt"]["outcome"] == "ok" or "error" not in json.dumps(published["receipt"]), published
+        althing(
+            "model", "publish", "guest-llama", package, "--home", one, "--wallet", wallet, "--node", roles.node,
+        )
         cid = json.loads(althing("model", "show", "guest-llama", "--node", roles.node).stdout)["package"]
         assert cid == json.loads(althing("model", "inspect", package, "--json").stdout)["cid"]
 
@@ -179,7 +153,7 @@ def test_a_model_is_packed_published_pulled_and_run_elsewhere_with_equal_bits(tm
 
 
 def test_a_tool_answers_in_json_through_orders(tmp_path):
-    network = Network(tmp_path, "--model", guest(tmp_path / "text-facts", "text-facts", "json", "text_facts"))
+    network = Network(tmp_path, "--model", built("text-facts"))
     try:
         key = network.ready["api_key"]
         text = {"text": "The law is the law."}
@@ -210,7 +184,7 @@ def test_a_hostile_guest_fails_its_orders_with_the_reason_and_harms_nobody(tmp_p
         "071e03066d656d6f727902000372756e00000b6162695f76657273696f6e0001"
         "0a0e02" "0700" "0340" "0c00" "0b" "0b" "0400" "4101" "0b"
     )
-    package = guest(tmp_path / "endless", "endless", "json", wat=endless, fuel=50_000_000)
+    package = with_module(tmp_path / "endless", "endless", endless)
     network = Network(tmp_path, "--model", package)
     try:
         for model in ["endless", "endless:open"]:
@@ -225,7 +199,7 @@ def test_a_hostile_guest_fails_its_orders_with_the_reason_and_harms_nobody(tmp_p
 
 
 def test_packages_are_checked_before_anybody_relies_on_them(tmp_path):
-    facts = guest(tmp_path / "text-facts", "text-facts", "json", "text_facts")
+    facts = built("text-facts")
     store = tmp_path / "store"
     packed = json.loads(althing("model", "pack", facts, "-o", tmp_path / "facts.car", "--store", store, "--json").stdout)
     # An archive is taken in elsewhere, and is the same package.
@@ -235,7 +209,8 @@ def test_packages_are_checked_before_anybody_relies_on_them(tmp_path):
     shown = althing("model", "inspect", packed["cid"], "--store", elsewhere).stdout
     assert "exact: answers are the same on every machine" in shown and "model.wasm" in shown
     other = json.loads(althing("content", "add", ROOT / "README.md", "--store", elsewhere, "--json").stdout)["cid"]
-    foreign = guest(tmp_path / "foreign", "foreign", "json", wat=(facts / "model.wasm").read_bytes().replace(b"fd_write", b"fd_wrote", 1))
+    module = (facts / "model.wasm").read_bytes().replace(b"fd_write", b"fd_wrote", 1)
+    foreign = with_module(tmp_path / "foreign", "foreign", module)
     for args, expected in [
         (["pack", tmp_path / "nowhere"], "nowhere"),
         (["pack", facts, "-o", tmp_path / "facts.car"], "exists already"),

@@ -79,7 +79,7 @@ fn main() {
         ("chat.json".to_owned(), chat.to_string().into_bytes()),
         ("tokenizer.json".to_owned(), read("models/tiny-stories/package/tokenizer.json")),
         ("model.safetensors".to_owned(), weights()),
-        ("model.wasm".to_owned(), read("target/guests/wasm32-wasip1/release/althing_example_llama.wasm")),
+        ("model.wasm".to_owned(), read("target/guests/packages/llama/model.wasm")),
     ]);
     let common =
         "name = \"bench\"\ndescription = \"\"\ninterface = \"chat\"\nverification = \"exact\"\nlicence = \"MIT\"\n";

@@ -5,10 +5,15 @@
 use althing_runtime::{ChatInput, Engine, Interface, Package, PackageError, load};
 use std::{collections::BTreeMap, path::Path};
 
-fn built(example: &str) -> Vec<u8> {
-    let file = format!("../../target/guests/wasm32-wasip1/release/althing_example_{example}.wasm");
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
-    std::fs::read(&path).unwrap_or_else(|_| panic!("{} is not there: run guests/build.sh", path.display()))
+/// A package that `guests/build.sh` makes.
+fn built(example: &str) -> Package {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/guests/packages").join(example);
+    assert!(path.exists(), "{} is not there: run guests/build.sh", path.display());
+    Package::from_path(&path).unwrap()
+}
+
+fn module() -> Vec<u8> {
+    built("text-facts").file("model.wasm").unwrap().to_vec()
 }
 
 fn manifest(interface: &str, more: &str) -> Vec<u8> {
@@ -33,19 +38,7 @@ fn tiny_stories() -> Package {
 
 /// The shipped model as a guest.
 fn llama() -> Box<dyn Engine> {
-    let shipped = tiny_stories();
-    let file = |name: &str| shipped.file(name).unwrap().to_vec();
-    let chat = serde_json::json!({"user": ["<|user|>", "<|end|>"], "assistant": ["<|assistant|>", "<|end|>"],
-        "answer": "<|assistant|>", "max_tokens": 160, "temperature": 0.7, "top_k": 40});
-    package(&[
-        ("model.toml", manifest("chat", &format!("{FILES}weights = [\"model.safetensors\"]"))),
-        ("model.wasm", built("llama")),
-        ("chat.json", chat.to_string().into_bytes()),
-        ("config.json", file("config.json")),
-        ("tokenizer.json", file("tokenizer.json")),
-        ("model.safetensors", file("model.safetensors")),
-    ])
-    .unwrap()
+    load(&built("llama"), 2).unwrap()
 }
 
 #[test]
@@ -90,7 +83,7 @@ fn a_guest_refuses_in_its_own_words() {
 
 #[test]
 fn a_tool_takes_and_gives_json() {
-    let guest = package(&[("model.toml", manifest("json", FILES)), ("model.wasm", built("text_facts"))]).unwrap();
+    let guest = load(&built("text-facts"), 1).unwrap();
     assert_eq!(guest.interface(), Interface::Json);
     let run = |input: &[u8]| {
         let mut said = false;
@@ -110,15 +103,7 @@ fn a_tool_takes_and_gives_json() {
 
 #[test]
 fn a_classifier_knows_texts_that_it_has_not_seen() {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../guests/examples/languages/package");
-    let file = |name: &str| std::fs::read(directory.join(name)).unwrap();
-    let guest = package(&[
-        ("model.toml", file("model.toml")),
-        ("labels.json", file("labels.json")),
-        ("model.safetensors", file("model.safetensors")),
-        ("model.wasm", built("languages")),
-    ])
-    .unwrap();
+    let guest = load(&built("languages"), 1).unwrap();
     for (text, language) in [
         ("Free men met once a year at the rock of the law.", "en"),
         ("Freie Männer trafen sich einmal im Jahr am Felsen des Gesetzes.", "de"),
@@ -139,7 +124,7 @@ fn a_classifier_knows_texts_that_it_has_not_seen() {
 
 #[test]
 fn packages_that_ask_for_too_much_or_name_no_module_are_refused() {
-    let module = ("model.wasm", built("text_facts"));
+    let module = ("model.wasm", module());
     let refused = |toml: Vec<u8>| package(&[("model.toml", toml), module.clone()]).err().unwrap().to_string();
     let limit = |line: &str| refused(manifest("json", &FILES.replace("[files]", &format!("{line}\n[files]"))));
     assert!(limit("memory_bytes_max = 2000000000").contains("memory_bytes_max is 2000000000; at most 1073741824"));
@@ -155,7 +140,7 @@ fn packages_that_ask_for_too_much_or_name_no_module_are_refused() {
 #[test]
 fn what_a_guest_needs_beyond_its_package_is_a_failure_of_the_run() {
     let few = FILES.replace("[files]", "run_fuel_max = 1000\n[files]");
-    let guest = package(&[("model.toml", manifest("json", &few)), ("model.wasm", built("text_facts"))]).unwrap();
+    let guest = package(&[("model.toml", manifest("json", &few)), ("model.wasm", module())]).unwrap();
     let output = guest.run(br#"{"text": "x"}"#, 0, &mut |_| true).unwrap();
     assert_eq!(output, br#"{"error":{"code":"model_failed","message":"the model ran out of fuel"}}"#);
 }

@@ -9,6 +9,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("content", &[]),
     ("exact", &[]),
     ("golden", &["exact"]),
+    ("golden-guests", &["sandbox"]),
     ("types", &["content"]),
     ("ledger", &["types", "content"]),
     ("chain", &[]),

@@ -1,0 +1,64 @@
+//! Runs the example guests and prints, a line each, the fuel that they used and a digest of what they gave:
+//! the same on every processor (`tests/cross.sh`).
+//!
+//! ```text
+//! althing-golden-guests target/guests/packages
+//! ```
+
+use althing_sandbox::{Compile, Config, Files, Guest, Limits, Stop};
+use sha2::{Digest as _, Sha256};
+use std::{error::Error, fs, path::Path, process::ExitCode};
+
+/// A package's name, whether it has weights, and what it runs on.
+const RUNS: [(&str, bool, &[&str]); 3] = [
+    ("text-facts", false, &[r#"{"text": "The law is the law."}"#, "nonsense"]),
+    ("languages", true, &[r#"{"text": "Where do we meet next year?"}"#, r#"{"text": ""}"#]),
+    (
+        "llama",
+        true,
+        &[
+            r#"{"messages":[{"role":"user","content":"Tell me a story about a fox"}],"max_tokens":12}"#,
+            r#"{"messages":[{"role":"user","content":"Who are you?"}],"max_tokens":8,"temperature":0}"#,
+        ],
+    ),
+];
+
+fn main() -> ExitCode {
+    let Some(packages) = std::env::args().nth(1) else {
+        eprintln!("althing-golden-guests DIRECTORY OF PACKAGES");
+        return ExitCode::FAILURE;
+    };
+    match run(Path::new(&packages)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(packages: &Path) -> Result<(), Box<dyn Error>> {
+    for (name, has_weights, inputs) in RUNS {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(packages.join(name))? {
+            let entry = entry?;
+            files.push((entry.file_name().to_string_lossy().into_owned(), fs::read(entry.path())?));
+        }
+        let module = fs::read(packages.join(name).join("model.wasm"))?;
+        let weights: &[String] = if has_weights { &["model.safetensors".to_owned()] } else { &[] };
+        let files = Files::new(files).with_weights(weights)?;
+        let config = Config { compile: Compile::Quick, ..Config::new(Limits::default()) };
+        let guest = Guest::new(&module, files, config)?;
+        println!("{name} init: {} units of fuel", guest.init_fuel());
+        for (index, input) in inputs.iter().enumerate() {
+            match guest.run(input.as_bytes(), 7, &mut |_| true) {
+                Ok(ran) => {
+                    println!("{name} {index}: {} units of fuel, {}", ran.fuel, hex::encode(Sha256::digest(&ran.output)));
+                }
+                Err(Stop::Failed(failure)) => println!("{name} {index}: {failure}"),
+                Err(Stop::NoResult(why)) => return Err(why.into()),
+            }
+        }
+    }
+    Ok(())
+}
