@@ -198,6 +198,23 @@ def test_a_hostile_guest_fails_its_orders_with_the_reason_and_harms_nobody(tmp_p
         network.stop()
 
 
+def test_a_guest_runs_without_a_network_and_says_what_it_used():
+    runs = [
+        json.loads(althing("model", "run", built("text-facts"), "--input", '{"text": "the law"}', "--threads", threads, "--json").stdout)
+        for threads in [1, 2]
+    ]
+    assert runs[0]["output"]["words"] == 2 and runs[0]["fuel"] > 1000
+    assert runs[0]["fuel"] == runs[1]["fuel"]
+    told = althing("model", "run", built("llama"), "--prompt", "Tell me a story about a fox", "--seed", 3, "--max-tokens", 20)
+    assert len(told.stdout) > 20 and "fuel" in told.stderr and "a Llama of 4 layers" in told.stderr
+    for args, expected in [
+        (["--prompt", "x"], "takes JSON"), (["--input", "[]"], "the input is"), ([], "--prompt"),
+        (["--input", "{}", "--transcript", "x.json"], "no transcripts"),
+    ]:
+        done = althing("model", "run", built("text-facts"), *args, check=False)
+        assert done.returncode != 0 and expected in done.stderr, (args, done.stderr)
+
+
 def test_packages_are_checked_before_anybody_relies_on_them(tmp_path):
     facts = built("text-facts")
     store = tmp_path / "store"

@@ -1,15 +1,20 @@
 //! `althing model run`: a model from its files, without a network.
 
 use crate::output;
-use althing_runtime::local::{
-    FinishReason, Level, LocalEmbeddingModel, LocalModel, LocalRequest, LocalRun, LocalTranscript, Plan, Sampling,
-    logits_digest,
+use althing_runtime::{
+    ChatInput, Engine as _, Interface, Package,
+    local::{
+        FinishReason, Level, LocalEmbeddingModel, LocalModel, LocalRequest, LocalRun, LocalTranscript, Plan, Sampling,
+        logits_digest,
+    },
+    package::{Files, Manifest},
+    wasm::{RefusalOutput, WasmEngine},
 };
 use anyhow::{Context as _, Result};
 use clap::Args;
 use std::{
     io::Write as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -36,8 +41,11 @@ pub struct RunArgs {
     /// A GGUF file, a directory with config.json, tokenizer.json and *.safetensors, or a package.
     path: PathBuf,
     /// What the model is to continue; with --chat, a user's message.
-    #[arg(long)]
-    prompt: String,
+    #[arg(long, required_unless_present = "input")]
+    prompt: Option<String>,
+    /// What a model of the JSON interface is given.
+    #[arg(long, value_name = "JSON", conflicts_with = "prompt")]
+    input: Option<String>,
     /// Write the prompt as the model's own template does.
     #[arg(long)]
     chat: bool,
@@ -162,6 +170,10 @@ pub fn run(args: RunArgs, json: bool) -> Result<()> {
         && args.min_p.is_none_or(|p| (0.0..=1.0).contains(&p));
     anyhow::ensure!(sampling_fits, "--temperature is at least 0, --top-p above 0 and up to 1, --min-p from 0 to 1");
     let plan = args.plan.plan();
+    if let Some(package) = guest(&args.path)? {
+        return run_guest(&package, args, plan, json);
+    }
+    anyhow::ensure!(args.input.is_none(), "--input is for models of the JSON interface: this one takes a --prompt");
     let spinner = output::spinner(format!("loading {}", args.path.display()));
     let started = Instant::now();
     let model = LocalModel::open(&args.path);
@@ -170,7 +182,7 @@ pub fn run(args: RunArgs, json: bool) -> Result<()> {
     let load = started.elapsed();
     let defaults = model.sampling();
     let request = LocalRequest {
-        prompt: args.prompt,
+        prompt: args.prompt.unwrap_or_default(),
         chat: args.chat,
         seed: args.seed,
         max_tokens: args.max_tokens as usize,
@@ -193,6 +205,65 @@ pub fn run(args: RunArgs, json: bool) -> Result<()> {
         std::fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
     }
     report(&answer, &model, load, &plan, json)
+}
+
+/// The package of a guest, if that is what a path has.
+fn guest(path: &Path) -> Result<Option<Package>> {
+    let Ok(manifest) = std::fs::read(path.join("model.toml")) else { return Ok(None) };
+    let manifest: Manifest = toml::from_slice(&manifest).context("model.toml")?;
+    match manifest.files {
+        Files::Wasm(_) => Ok(Some(Package::from_path(path)?)),
+        _ => Ok(None),
+    }
+}
+
+/// Runs a guest and says what it answered, and what it used.
+fn run_guest(package: &Package, args: RunArgs, plan: Plan, json: bool) -> Result<()> {
+    anyhow::ensure!(args.transcript.is_none(), "guests have no transcripts: their outputs are compared as a whole");
+    let spinner = output::spinner(format!("loading {}", args.path.display()));
+    let engine = WasmEngine::load(package, plan);
+    spinner.finish_and_clear();
+    let engine = engine?;
+    let input = match (engine.interface(), args.input) {
+        (Interface::Json, Some(input)) => input.into_bytes(),
+        (Interface::Json, None) => anyhow::bail!("this model takes JSON: say --input '…'"),
+        (_, Some(_)) => anyhow::bail!("--input is for models of the JSON interface: this one takes a --prompt"),
+        (_, None) => ChatInput {
+            max_tokens: Some(args.max_tokens),
+            temperature: args.temperature,
+            top_p: args.top_p,
+            stop: args.stop,
+            ..ChatInput::ask(&args.prompt.unwrap_or_default())
+        }
+        .to_bytes(),
+    };
+    let mut stdout = std::io::stdout();
+    let started = Instant::now();
+    let ran = engine.run_metered(&input, args.seed, &mut |piece| {
+        json || (write!(stdout, "{piece}").is_ok() && stdout.flush().is_ok())
+    })?;
+    let took = started.elapsed();
+    let output: serde_json::Value = serde_json::from_slice(&ran.output)?;
+    if json {
+        return output::json(&serde_json::json!({
+            "output": output, "fuel": ran.fuel, "init_fuel": engine.init_fuel(), "seconds": took.as_secs_f64(),
+            "log": engine.log(),
+        }));
+    }
+    if let Some(RefusalOutput { error }) = RefusalOutput::parse(&ran.output) {
+        anyhow::bail!("{}: {}", error.code, error.message);
+    }
+    match engine.interface() {
+        Interface::Json => println!("{output}"),
+        _ => println!(),
+    }
+    if !engine.log().is_empty() {
+        eprintln!("log        {}", engine.log().trim_end());
+    }
+    let fuel = ran.fuel.map_or("-".into(), |fuel| fuel.to_string());
+    eprintln!("fuel       {fuel}, and {} of init", engine.init_fuel());
+    eprintln!("time       {:.3} s", took.as_secs_f64());
+    Ok(())
 }
 
 /// Checks a transcript.

@@ -92,14 +92,9 @@ pub fn load(package: &Package, threads: usize) -> Result<Box<dyn Engine>, Packag
             let output_bytes_max = manifest.limits.output_bytes_max;
             Ok(Box::new(EmbeddingEngine { model: load_embedding(package)?, plan, output_bytes_max }))
         }
-        ("wasm/1", "chat") => WasmEngine::load(package, Interface::Chat, plan).map(boxed),
-        ("wasm/1", "json") => WasmEngine::load(package, Interface::Json, plan).map(boxed),
+        ("wasm/1", _) => Ok(Box::new(WasmEngine::load(package, plan)?)),
         (runtime, interface) => Err(PackageError::UnknownRuntime(format!("{runtime} ({interface})"))),
     }
-}
-
-fn boxed(engine: WasmEngine) -> Box<dyn Engine> {
-    Box::new(engine)
 }
 
 /// The embedding model of a package.

@@ -37,7 +37,7 @@ impl RefusalOutput {
 }
 
 /// A guest as an engine.
-pub(crate) struct WasmEngine {
+pub struct WasmEngine {
     guest: Guest,
     interface: Interface,
 }
@@ -63,10 +63,28 @@ fn limits(asked: &package::Limits) -> Result<Limits, PackageError> {
     })
 }
 
+/// What a run used, and what it gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuestRun {
+    pub output: Vec<u8>,
+    /// The same on every machine; `None` where the run failed.
+    pub fuel: Option<u64>,
+}
+
 impl WasmEngine {
-    pub(crate) fn load(package: &Package, interface: Interface, plan: Plan) -> Result<Self, PackageError> {
-        let Files::Wasm(names) = &package.manifest.files else {
-            return Err(PackageError::WrongFiles(package.manifest.runtime.clone()));
+    /// Loads a package whose runtime is `wasm/1`.
+    ///
+    /// # Errors
+    /// If it is another one, or its module is not run.
+    pub fn load(package: &Package, plan: Plan) -> Result<Self, PackageError> {
+        let manifest = &package.manifest;
+        let interface = match (manifest.runtime.as_str(), manifest.interface.as_str()) {
+            ("wasm/1", "chat") => Interface::Chat,
+            ("wasm/1", "json") => Interface::Json,
+            (runtime, interface) => return Err(PackageError::UnknownRuntime(format!("{runtime} ({interface})"))),
+        };
+        let Files::Wasm(names) = &manifest.files else {
+            return Err(PackageError::WrongFiles(manifest.runtime.clone()));
         };
         let module = package.file(&names.module)?;
         let own = |name: &String| name != "model.toml" && *name != names.module;
@@ -75,6 +93,51 @@ impl WasmEngine {
         let files = files.with_weights(&names.weights)?;
         let config = Config { plan, ..Config::new(limits(&package.manifest.limits)?) };
         Ok(Self { guest: Guest::new(module, files, config)?, interface })
+    }
+
+    /// What `init` used.
+    pub fn init_fuel(&self) -> u64 {
+        self.guest.init_fuel()
+    }
+
+    /// What the guest said about itself in `init`.
+    pub fn log(&self) -> &str {
+        self.guest.log()
+    }
+
+    /// As [`Engine::run`], and says what the run used.
+    ///
+    /// # Errors
+    /// If there is no result.
+    pub fn run_metered(
+        &self,
+        input: &[u8],
+        seed: u64,
+        emit: &mut dyn FnMut(&str) -> bool,
+    ) -> Result<GuestRun, RunError> {
+        let (mut pieces, mut text, mut wanted) = (Utf8Pieces::default(), String::new(), true);
+        let chat = self.interface == Interface::Chat;
+        let mut say = |piece: String| {
+            if chat && !piece.is_empty() {
+                wanted &= emit(&piece);
+                text.push_str(&piece);
+            }
+            wanted
+        };
+        let failed = |code, why| Ok(GuestRun { output: RefusalOutput::bytes(code, why), fuel: None });
+        match self.guest.run(input, seed, &mut |bytes| say(pieces.take(bytes))) {
+            Ok(ran) => {
+                if !say(pieces.finish()) {
+                    return Err(RunError::GivenUp);
+                }
+                let fuel = Some(ran.fuel);
+                Ok(GuestRun { output: self.output(ran, text), fuel })
+            }
+            Err(Stop::Failed(Failure::Refused(why))) => failed("invalid_input", why),
+            Err(Stop::Failed(failure)) => failed("model_failed", failure.to_string()),
+            Err(Stop::NoResult(NoResult::GivenUp)) => Err(RunError::GivenUp),
+            Err(Stop::NoResult(why)) => Err(RunError::Engine(why.to_string())),
+        }
     }
 
     /// The output of a guest that came to its end.
@@ -100,28 +163,7 @@ impl Engine for WasmEngine {
     }
 
     fn run(&self, input: &[u8], seed: u64, emit: &mut dyn FnMut(&str) -> bool) -> Result<Vec<u8>, RunError> {
-        let (mut pieces, mut text, mut wanted) = (Utf8Pieces::default(), String::new(), true);
-        let chat = self.interface == Interface::Chat;
-        let mut say = |piece: String| {
-            if chat && !piece.is_empty() {
-                wanted &= emit(&piece);
-                text.push_str(&piece);
-            }
-            wanted
-        };
-        let ran = self.guest.run(input, seed, &mut |bytes| say(pieces.take(bytes)));
-        match ran {
-            Ok(ran) => {
-                if !say(pieces.finish()) {
-                    return Err(RunError::GivenUp);
-                }
-                Ok(self.output(ran, text))
-            }
-            Err(Stop::Failed(Failure::Refused(why))) => Ok(RefusalOutput::bytes("invalid_input", why)),
-            Err(Stop::Failed(failure)) => Ok(RefusalOutput::bytes("model_failed", failure.to_string())),
-            Err(Stop::NoResult(NoResult::GivenUp)) => Err(RunError::GivenUp),
-            Err(Stop::NoResult(why)) => Err(RunError::Engine(why.to_string())),
-        }
+        self.run_metered(input, seed, emit).map(|ran| ran.output)
     }
 
     fn measure(&self, _input: &[u8]) -> Option<(usize, usize)> {

@@ -391,6 +391,170 @@ fn a_run_that_nobody_wants_any_more_ends_without_a_result() {
     assert_eq!(guest.run(b"", 0, &mut |_| false), Err(Stop::NoResult(NoResult::GivenUp)));
 }
 
+/// Weights of a matrix of 2 × 4, a vector of 4, and a vector of which one is infinite.
+fn weights() -> Files {
+    let values: Vec<f32> = vec![1., 2., 3., 4., 5., 6., 7., 8., 1., 1., 1., 1., f32::INFINITY];
+    let data: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let header = serde_json::json!({
+        "m": {"dtype": "F32", "shape": [2, 4], "data_offsets": [0, 32]},
+        "v": {"dtype": "F32", "shape": [4], "data_offsets": [32, 48]},
+        "infinite": {"dtype": "F32", "shape": [1], "data_offsets": [48, 52]},
+    });
+    let header = header.to_string().into_bytes();
+    let file = [&(header.len() as u64).to_le_bytes(), &header[..], &data].concat();
+    Files::new([("weights".to_owned(), file)]).with_weights(&["weights".to_owned()]).unwrap()
+}
+
+/// A module that uses the kernels, with this body of `run`. "m", "v" and "infinite" are at 0, 1 and 2.
+fn kernels(body: &str) -> Guest {
+    let text = format!(
+        r#"(module
+            (import "althing" "emit" (func $emit (param i32 i32)))
+            (import "althing" "tensor_open" (func $tensor_open (param i32 i32) (result i32)))
+            (import "althing" "tensor_row" (func $tensor_row (param i32 i32 i32)))
+            (import "althing" "matmul" (func $matmul (param i32 i32 i32 i32)))
+            (import "althing" "matmul_many" (func $matmul_many (param i32 i32 i32 i32 i32)))
+            (import "althing" "rms_norm" (func $rms_norm (param i32 i32 i32 f32)))
+            (import "althing" "add" (func $add (param i32 i32 i32)))
+            (import "althing" "rope_open" (func $rope_open (param f64 i32 i32 i32 i32 i32) (result i32)))
+            (import "althing" "rope" (func $rope (param i32 i32 i32 i32 i32)))
+            (import "althing" "memory_open" (func $memory_open (param i32 i32 i32) (result i32)))
+            (import "althing" "attend" (func $attend (param i32 i32 i32 i32 i32 i32 i32 i32)))
+            (import "althing" "memory_advance" (func $memory_advance (param i32 i32)))
+            (import "althing" "sampler_open" (func $sampler_open (param i32) (result i32)))
+            (import "althing" "sample" (func $sample (param i32 i32 i32 i32 i32 i32 i32) (result i32)))
+            (memory (export "memory") 1)
+            (data (i32.const 0) "mvinfinite")
+            (func (export "abi_version") (result i32) i32.const 1)
+            (func (export "init")
+                (drop (call $tensor_open (i32.const 0) (i32.const 1)))
+                (drop (call $tensor_open (i32.const 1) (i32.const 1))))
+            (func (export "run") {body}))"#
+    );
+    Guest::new(&wat::parse_str(text).unwrap(), weights(), config(LIMITS)).unwrap()
+}
+
+#[test]
+fn kernels_take_nothing_that_does_not_fit() {
+    let memory = "(drop (call $memory_open (i32.const 1) (i32.const 1) (i32.const 4)))";
+    let attend = |layer: u32, heads: u32, rows: u32| {
+        format!(
+            "(call $attend (i32.const 2) (i32.const {layer}) (i32.const {heads}) (i32.const {rows}) (i32.const 1024)
+            (i32.const 1024) (i32.const 1024) (i32.const 2048))"
+        )
+    };
+    let cases: &[(&str, String, Failure)] = &[
+        (
+            "a handle of nothing",
+            "(call $matmul (i32.const 9) (i32.const 64) (i32.const 1) (i32.const 128))".into(),
+            Failure::BadHandle,
+        ),
+        (
+            "a row that there is not",
+            "(call $tensor_row (i32.const 0) (i32.const 2) (i32.const 64))".into(),
+            Failure::BadShape,
+        ),
+        (
+            "no rows",
+            "(call $matmul (i32.const 0) (i32.const 64) (i32.const 0) (i32.const 128))".into(),
+            Failure::BadShape,
+        ),
+        (
+            "more rows than go through at once",
+            "(call $matmul (i32.const 0) (i32.const 64) (i32.const 65537) (i32.const 128))".into(),
+            Failure::BadShape,
+        ),
+        (
+            "rows outside its memory",
+            "(call $matmul (i32.const 0) (i32.const 64) (i32.const 8000) (i32.const 128))".into(),
+            Failure::BadAddress,
+        ),
+        (
+            "an address that is no multiple of four",
+            "(call $matmul (i32.const 0) (i32.const 66) (i32.const 1) (i32.const 128))".into(),
+            Failure::BadAddress,
+        ),
+        (
+            "matrices without an end",
+            "(call $matmul_many (i32.const 64) (i32.const -1) (i32.const 64) (i32.const 1) (i32.const 128))".into(),
+            Failure::BadShape,
+        ),
+        (
+            "a matrix where a vector belongs",
+            "(call $rms_norm (i32.const 0) (i32.const 64) (i32.const 1) (f32.const 0))".into(),
+            Failure::BadShape,
+        ),
+        (
+            "vectors that overlap",
+            "(call $add (i32.const 64) (i32.const 72) (i32.const 4))".into(),
+            Failure::BadAddress,
+        ),
+        (
+            "a length that wraps around",
+            "(call $add (i32.const 64) (i32.const 72) (i32.const 0x40000000))".into(),
+            Failure::OutOfFuel,
+        ),
+        (
+            "a rotation beyond the context",
+            "(drop (call $rope_open (f64.const 10000) (i32.const 4) (i32.const 4) (i32.const 64) (i32.const 0) (i32.const 0)))
+            (call $rope (i32.const 2) (i32.const 64) (i32.const 2) (i32.const 4) (i32.const 63))"
+                .into(),
+            Failure::BadShape,
+        ),
+        (
+            "positions without an end",
+            "(drop (call $rope_open (f64.const 10000) (i32.const 4) (i32.const 4) (i32.const 0xffffff) (i32.const 0) (i32.const 0)))"
+                .into(),
+            Failure::OutOfMemory,
+        ),
+        (
+            "a memory that grows without an end",
+            format!(
+                "{} (loop $again {} (call $memory_advance (i32.const 2) (i32.const 64)) br $again)",
+                memory.replace("i32.const 4)", "i32.const 64)"),
+                attend(0, 1, 64)
+            ),
+            Failure::OutOfMemory,
+        ),
+        (
+            "memories without an end",
+            format!("(loop $again {} br $again)", memory.replace("i32.const 1)", "i32.const 1024)")),
+            Failure::OutOfMemory,
+        ),
+        ("a layer that there is not", format!("{memory} {}", attend(1, 1, 1)), Failure::BadShape),
+        ("no heads", format!("{memory} {}", attend(0, 0, 1)), Failure::BadShape),
+        (
+            "tokens that no layer has seen",
+            format!("{memory} (call $memory_advance (i32.const 2) (i32.const 1))"),
+            Failure::BadShape,
+        ),
+        (
+            "an empty choice",
+            "(drop (call $sampler_open (i32.const 64)))
+            (drop (call $sample (i32.const 0) (i32.const 64) (i32.const 0) (i32.const 64) (i32.const 0) (i32.const 64) (i32.const 0)))"
+                .into(),
+            Failure::BadHandle,
+        ),
+    ];
+    for (what, body, expected) in cases {
+        assert_eq!(kernels(body).run(b"", 0, &mut |_| true), Err(Stop::Failed(expected.clone())), "{what}");
+    }
+}
+
+#[test]
+fn kernels_give_nothing_that_machines_do_differently() {
+    // Weights that are no numbers are no weights; what has no number becomes one NaN.
+    let body = "(i32.store (i32.const 128) (call $tensor_open (i32.const 2) (i32.const 8)))
+        (f32.store (i32.const 64) (f32.const nan:0x200001))
+        (f32.store (i32.const 68) (f32.const -nan))
+        (call $matmul (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 132))
+        (call $add (i32.const 64) (i32.const 256) (i32.const 4))
+        (call $emit (i32.const 128) (i32.const 12))
+        (call $emit (i32.const 64) (i32.const 8))";
+    let output = kernels(body).run(b"", 0, &mut |_| true).unwrap().output;
+    assert_eq!(hex::encode(output), "ffffffff0000c07f0000c07f0000c07f0000c07f");
+}
+
 #[test]
 fn files_of_others_are_out_of_reach() {
     let names = ["../weights", "/etc/passwd", "weights/", "WEIGHTS", "", "weights\0"];

@@ -53,7 +53,11 @@ fn run(packages: &Path) -> Result<(), Box<dyn Error>> {
         for (index, input) in inputs.iter().enumerate() {
             match guest.run(input.as_bytes(), 7, &mut |_| true) {
                 Ok(ran) => {
-                    println!("{name} {index}: {} units of fuel, {}", ran.fuel, hex::encode(Sha256::digest(&ran.output)));
+                    println!(
+                        "{name} {index}: {} units of fuel, {}",
+                        ran.fuel,
+                        hex::encode(Sha256::digest(&ran.output))
+                    );
                 }
                 Err(Stop::Failed(failure)) => println!("{name} {index}: {failure}"),
                 Err(Stop::NoResult(why)) => return Err(why.into()),
