@@ -163,7 +163,7 @@ impl Guest {
     pub fn run(&self, input: &[u8], seed: u64, emit: &mut dyn FnMut(&[u8]) -> bool) -> Result<Ran, Stop> {
         let wanted = Arc::new(Wanted::for_at_most(self.patience.run_max));
         let (pieces, emitted) = mpsc::channel();
-        let task = Task { input: input.into(), seed, output: Vec::new(), pieces, finish: None };
+        let task = Task { input: input.into(), seed, output: Vec::new(), pieces, held: Vec::new(), finish: None };
         std::thread::scope(|scope| {
             let thread = spawn(scope, || self.run_task(task, &wanted))?;
             for piece in emitted {
@@ -181,7 +181,9 @@ impl Guest {
         let instance = instantiate(&mut store, |store| self.start.instantiate(store))?;
         call::<()>(&mut store, &instance, "run")?;
         let left = store.get_fuel().expect("fuel is on");
-        let Task { output, finish, .. } = store.into_data().task.expect("it was given one");
+        let mut task = store.into_data().task.expect("it was given one");
+        task.tell();
+        let Task { output, finish, .. } = task;
         Ok(Ran { output, finish, fuel: fuel_max - left })
     }
 

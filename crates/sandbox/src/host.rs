@@ -28,6 +28,8 @@ pub const ABI_VERSION: i32 = 1;
 const CALL_FUEL: u64 = 64;
 /// Longest text of a refusal, and of a file's name, bytes.
 const TEXT_BYTES_MAX: u32 = 4 << 10;
+/// A piece of an output is at least this part of what there is of it: the first 4 KiB come as they are made.
+const PIECES: usize = 4 << 10;
 /// What is kept of the log of a run, bytes.
 const LOG_BYTES_MAX: usize = 16 << 10;
 
@@ -146,7 +148,19 @@ pub(crate) struct Task {
     pub(crate) output: Vec<u8>,
     /// Gets what is emitted as soon as it is.
     pub(crate) pieces: Sender<Vec<u8>>,
+    /// What was emitted and is not on its way yet.
+    pub(crate) held: Vec<u8>,
     pub(crate) finish: Option<Finish>,
+}
+
+impl Task {
+    /// Hands over what is held.
+    pub(crate) fn tell(&mut self) {
+        if !self.held.is_empty() {
+            // Who does not listen any more says so by giving up.
+            let _ = self.pieces.send(std::mem::take(&mut self.held));
+        }
+    }
 }
 
 impl wasmtime::ResourceLimiter for Host {
@@ -269,8 +283,11 @@ fn emit(mut call: Call<'_>, start: u32, len: u32) -> Result<()> {
     }
     let piece = &memory[range];
     task.output.extend_from_slice(piece);
-    // Who does not listen any more says so by giving up.
-    let _ = task.pieces.send(piece.to_vec());
+    task.held.extend_from_slice(piece);
+    // A long output does not come as millions of single bytes.
+    if task.held.len() >= task.output.len() / PIECES {
+        task.tell();
+    }
     Ok(())
 }
 

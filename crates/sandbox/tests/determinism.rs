@@ -81,6 +81,31 @@ fn a_run_gives_the_committed_bytes_for_the_committed_fuel() {
 }
 
 #[test]
+fn a_long_output_comes_in_few_pieces_and_whole() {
+    let module = r#"(module
+        (import "althing" "emit" (func $emit (param i32 i32)))
+        (memory (export "memory") 2)
+        (func (export "abi_version") (result i32) i32.const 1)
+        (func (export "run") (local $at i32)
+            (loop $again
+                (i32.store8 (local.get $at) (local.get $at))
+                (call $emit (local.get $at) (i32.const 1))
+                (local.set $at (i32.add (local.get $at) (i32.const 1)))
+                (br_if $again (i32.lt_u (local.get $at) (i32.const 100000))))))"#;
+    let config = Config { compile: Compile::Quick, ..Config::new(Limits::default()) };
+    let guest = Guest::new(&wat::parse_str(module).unwrap(), Files::default(), config).unwrap();
+    let mut pieces: Vec<Vec<u8>> = Vec::new();
+    let ran = guest.run(b"", 0, &mut |piece| {
+        pieces.push(piece.to_vec());
+        true
+    });
+    let expected: Vec<u8> = (0..100_000u32).map(|at| at.to_le_bytes()[0]).collect();
+    assert_eq!(ran.unwrap().output, expected);
+    assert_eq!(pieces.concat(), expected);
+    assert!((4_096..25_000).contains(&pieces.len()), "{}", pieces.len());
+}
+
+#[test]
 fn another_seed_is_another_chance() {
     let guest = guest(Compile::Quick);
     let run = |seed| guest.run(b"", seed, &mut |_| true).unwrap();
