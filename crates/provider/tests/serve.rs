@@ -50,6 +50,7 @@ impl Gate {
 /// An engine that only pretends to have weights; its runs do not share steps.
 struct Pretender {
     weights_bytes: u64,
+    run_bytes: u64,
     gate: Arc<Gate>,
     /// The seeds of its runs, as they began.
     began: Arc<Mutex<Vec<u64>>>,
@@ -74,13 +75,29 @@ impl Engine for Pretender {
     fn weights_bytes(&self) -> u64 {
         self.weights_bytes
     }
+
+    fn run_bytes_max(&self) -> u64 {
+        self.run_bytes
+    }
 }
 
 /// A pretender's package of `bytes` bytes.
 fn pretender(bytes: u64, weights_bytes: u64, gate: &Arc<Gate>, began: &Arc<Mutex<Vec<u64>>>) -> ServedModel {
+    pretender_with_runs(bytes, weights_bytes, 0, gate, began)
+}
+
+/// The same, of which each run takes memory.
+fn pretender_with_runs(
+    bytes: u64,
+    weights_bytes: u64,
+    run_bytes: u64,
+    gate: &Arc<Gate>,
+    began: &Arc<Mutex<Vec<u64>>>,
+) -> ServedModel {
     let (gate, began) = (gate.clone(), began.clone());
-    let load: Load =
-        Arc::new(move || Ok(Box::new(Pretender { weights_bytes, gate: gate.clone(), began: began.clone() })));
+    let load: Load = Arc::new(move || {
+        Ok(Box::new(Pretender { weights_bytes, run_bytes, gate: gate.clone(), began: began.clone() }))
+    });
     ServedModel { name: "pretender".into(), source: Source::Package { bytes, load } }
 }
 
@@ -325,7 +342,7 @@ async fn runs_that_panic_and_loads_that_fail_leave_alone() {
     let load: Load = Arc::new(move || match count.fetch_add(1, Ordering::Relaxed) {
         1 => Err(PackageError::NoTemplate),
         2 => panic!("as it was told to"),
-        _ => Ok(Box::new(Pretender { weights_bytes: 100, gate: gate_b.clone(), began: began_b.clone() })),
+        _ => Ok(Box::new(Pretender { weights_bytes: 100, run_bytes: 0, gate: gate_b.clone(), began: began_b.clone() })),
     });
     let moody = ServedModel { name: "moody".into(), source: Source::Package { bytes: 10, load } };
     let server = start([(A, moody), (B, pretender(10, 100, &gate, &began))], config(1, 150)).await;
@@ -370,6 +387,37 @@ async fn a_model_that_can_never_fit_is_refused_at_the_start() {
     let broken: Load = Arc::new(|| Err(PackageError::MissingFile("model.toml".into())));
     let broken = ServedModel { name: "broken".into(), source: Source::Package { bytes: 1, load: broken } };
     assert!(refusal(broken, 100).await.to_string().contains("no file \"model.toml\""));
+}
+
+#[tokio::test]
+async fn runs_that_share_no_steps_hold_their_memory_too() {
+    let (gate, began) = (Arc::<Gate>::default(), Arc::default());
+    // Weights of 10, and room for two runs of 40.
+    let server = start([(A, pretender_with_runs(10, 10, 40, &gate, &began))], config(8, 100)).await;
+    let runs: Vec<_> = (0..3)
+        .map(|seed| {
+            let server = server.clone();
+            tokio::spawn(async move { server.run(A, vec![], seed, None).await })
+        })
+        .collect();
+    until(&server, |status| status.memory_bytes == 90).await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert_eq!(began.lock().len(), 2, "the third one waits for room");
+    gate.open();
+    for run in runs {
+        soon(run).await.unwrap().unwrap();
+    }
+    let status = server.status();
+    assert_eq!((status.memory_bytes, status.memory_peak_bytes), (10, 90));
+    let never = ModelServer::start(
+        BTreeMap::from([(A, pretender_with_runs(10, 10, 1 << 30, &gate, &began))]),
+        config(1, 1 << 20),
+    );
+    let error = match never.await {
+        Err(ComputeError::Serve(error)) => error.to_string(),
+        other => panic!("{:?}", other.map(|_| ())),
+    };
+    assert!(error.contains("1024.0 MiB for a run; memory_max_bytes allows 1.0 MiB"), "{error}");
 }
 
 #[tokio::test]

@@ -5,9 +5,9 @@
 //! althing-golden-guests target/guests/packages
 //! ```
 
-use althing_sandbox::{Compile, Config, Files, Guest, Limits, Stop};
+use althing_sandbox::{Compile, Config, Files, Guest, Limits, Patience, Stop};
 use sha2::{Digest as _, Sha256};
-use std::{error::Error, fs, path::Path, process::ExitCode};
+use std::{error::Error, fs, path::Path, process::ExitCode, time::Duration};
 
 /// A package's name, whether it has weights, and what it runs on.
 const RUNS: [(&str, bool, &[&str]); 3] = [
@@ -47,7 +47,10 @@ fn run(packages: &Path) -> Result<(), Box<dyn Error>> {
         let module = fs::read(packages.join(name).join("model.wasm"))?;
         let weights: &[String] = if has_weights { &["model.safetensors".to_owned()] } else { &[] };
         let files = Files::new(files).with_weights(weights)?;
-        let config = Config { compile: Compile::Quick, ..Config::new(Limits::default()) };
+        // Compiling takes minutes in an emulator.
+        let hour = Duration::from_secs(3_600);
+        let patience = Patience { compile_max: hour, init_max: hour, run_max: hour };
+        let config = Config { compile: Compile::Quick, patience, ..Config::new(Limits::default()) };
         let guest = Guest::new(&module, files, config)?;
         println!("{name} init: {} units of fuel", guest.init_fuel());
         for (index, input) in inputs.iter().enumerate() {
