@@ -126,12 +126,12 @@ impl Guest {
         let engine = engine(compile).map_err(ModuleError::Compile)?;
         let linker = linker(engine).map_err(host)?;
         let mut guest = Prepared { engine, linker, files: Arc::new(files), limits, patience, plan };
-        let module = guest.compile(counted.clone())?;
-        guest.check(&module)?;
-        let has_init = ["init", "_initialize"].iter().any(|name| module.get_export(name).is_some());
-        let (module, left) = match has_init {
-            true => guest.initialize(&counted)?,
-            false => (module, Left { fuel: 0, log: String::new(), kernels: Kernels::new(guest.plan.clone()) }),
+        let (module, left) = if counted.has_init {
+            guest.initialize(&counted.module)?
+        } else {
+            let module = guest.compile(counted.module)?;
+            guest.check(&module)?;
+            (module, Left { fuel: 0, log: String::new(), kernels: Kernels::new(guest.plan.clone()) })
         };
         let start = guest.linker.instantiate_pre(&module).map_err(host)?;
         let Prepared { files, .. } = guest;
@@ -278,12 +278,13 @@ impl Prepared {
     }
 
     /// Runs `init`, and compiles the module anew with the memory that it left.
-    fn initialize(&self, counted: &[u8]) -> Result<(Module, Left), ModuleError> {
+    fn initialize(&mut self, counted: &[u8]) -> Result<(Module, Left), ModuleError> {
         let mut wizer = Wizer::new();
         wizer.init_func("init");
         let malformed = |error: Error| ModuleError::Malformed(format!("{error:#}"));
         let (context, instrumented) = wizer.instrument(counted).map_err(malformed)?;
         let module = self.compile(instrumented)?;
+        self.check(&module)?;
         let made = on_guest_stack(self.patience.init_max, |wanted| {
             let mut store = store(self.engine, self.host(wanted), self.limits.init_fuel_max);
             let instance = instantiate(&mut store, |store| self.linker.instantiate(store, &module))?;

@@ -62,6 +62,8 @@ const FEATURES: WasmFeatures = WasmFeatures::WASM2
 
 /// What is known of a module's functions before its code is changed.
 struct Sizes {
+    /// Whether something is to be done once, before all runs.
+    has_init: bool,
     /// Globals that it defines: the counter comes after them.
     globals: u32,
     /// Of each function that it defines.
@@ -76,18 +78,26 @@ struct FunctionSize {
     depth: u32,
 }
 
+/// A module with its counter.
+pub struct Counted {
+    pub module: Vec<u8>,
+    /// Whether it exports `init` or `_initialize`.
+    pub has_init: bool,
+}
+
 /// Checks a module and gives it its counter.
 ///
 /// # Errors
 /// Why it cannot be run, the same on every machine.
-pub fn prepare(module: &[u8]) -> Result<Vec<u8>, ModuleError> {
+pub fn prepare(module: &[u8]) -> Result<Counted, ModuleError> {
     let sizes = measure(module, &MODULE_LIMITS)?;
+    let has_init = sizes.has_init;
     let mut encoder =
         Counting { sizes, next: 0, depth_max: MODULE_LIMITS.call_depth_max.cast_signed(), has_counter: false };
     let mut output = wasm_encoder::Module::new();
     let counted = encoder.parse_core_module(&mut output, Parser::new(0), module);
     counted.map_err(|error| ModuleError::Malformed(error.to_string()))?;
-    Ok(output.finish())
+    Ok(Counted { module: output.finish(), has_init })
 }
 
 fn at_most(what: &'static str, got: u64, max: u64) -> Result<(), ModuleError> {
@@ -98,7 +108,7 @@ fn measure(module: &[u8], limits: &ModuleLimits) -> Result<Sizes, ModuleError> {
     at_most("bytes", module.len() as u64, limits.module_bytes_max as u64)?;
     let mut validator = Validator::new_with_features(FEATURES);
     let items = |what, got: u32| at_most(what, got.into(), limits.items_max.into());
-    let mut sizes = Sizes { globals: 0, functions: Vec::new() };
+    let mut sizes = Sizes { has_init: false, globals: 0, functions: Vec::new() };
     let (mut table_elements, mut flow, mut has_memory) = (0u64, 0u64, false);
     for payload in Parser::new(0).parse_all(module) {
         let payload = payload?;
@@ -133,7 +143,7 @@ fn measure(module: &[u8], limits: &ModuleLimits) -> Result<Sizes, ModuleError> {
             }
             Payload::ExportSection(section) => {
                 items("exports", section.count())?;
-                check_exports(section.clone())?;
+                sizes.has_init = check_exports(section.clone())?;
             }
             Payload::ElementSection(section) => items("segments of elements", section.count())?,
             Payload::DataSection(section) => items("segments of data", section.count())?,
@@ -153,13 +163,15 @@ fn measure(module: &[u8], limits: &ModuleLimits) -> Result<Sizes, ModuleError> {
     Ok(sizes)
 }
 
-fn check_exports(section: ExportSectionReader<'_>) -> Result<(), ModuleError> {
-    let (mut memory, mut run, mut version) = (false, false, false);
+/// Whether all that the ABI asks for is there; whether there is an `init`.
+fn check_exports(section: ExportSectionReader<'_>) -> Result<bool, ModuleError> {
+    let (mut memory, mut run, mut version, mut init) = (false, false, false, false);
     for export in section {
         let export = export?;
         match (export.name, export.kind) {
             ("memory", ExternalKind::Memory) => memory = true,
             ("run", ExternalKind::Func) => run = true,
+            ("init" | "_initialize", ExternalKind::Func) => init = true,
             ("abi_version", ExternalKind::Func) => version = true,
             (DEPTH, _) => return Err(ModuleError::Malformed(format!("it exports {DEPTH}, a name of the host's"))),
             _ => {}
@@ -170,7 +182,7 @@ fn check_exports(section: ExportSectionReader<'_>) -> Result<(), ModuleError> {
             return Err(ModuleError::MissingExport(name));
         }
     }
-    Ok(())
+    Ok(init)
 }
 
 /// A function's size, and how many branches and joins it has.
