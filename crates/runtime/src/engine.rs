@@ -73,6 +73,7 @@ pub trait Engine: Send + Sync {
 /// If the package is malformed or its runtime unknown.
 pub fn load(package: &Package, threads: usize) -> Result<Box<dyn Engine>, PackageError> {
     let manifest = &package.manifest;
+    manifest.check_versions()?;
     let plan = Plan::new(threads);
     match (manifest.runtime.as_str(), manifest.interface.as_str()) {
         // The first of these names is older than the families that joined Llama's.

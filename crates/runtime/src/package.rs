@@ -1,7 +1,7 @@
 //! Model packages: `model.toml` and the files beside it.
 
 use althing_content::{BlockStore, Cid, FileReader, ReadError, read_file, tree_cid};
-use althing_exact::{Gguf, Sampling};
+use althing_exact::{Gguf, Sampling, trace::TRACE_VERSION};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -10,6 +10,9 @@ use std::{
 
 /// The largest package that is loaded, bytes over all files.
 pub const PACKAGE_BYTES_MAX: u64 = 8 << 30;
+
+/// How outputs are written.
+const OUTPUT: &str = "json/1";
 
 /// Why a package cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +37,8 @@ pub enum PackageError {
     Template(#[from] crate::template::TemplateError),
     #[error("the package's module: {0}")]
     Module(#[from] althing_sandbox::ModuleError),
+    #[error("model.toml: {what} is {got}; this version has {supported}")]
+    Version { what: &'static str, got: String, supported: String },
     #[error("model.toml: limits.{limit} is {got}; at most {max} is allowed")]
     Limit { limit: &'static str, got: u64, max: u64 },
     #[error("model.toml: a package with runtime {0:?} names other files in [files]: see docs/models.md")]
@@ -57,6 +62,12 @@ pub struct Manifest {
     pub runtime: String,
     /// `exact` or `none`.
     pub verification: String,
+    /// Version of the traces that its answers have (V-4); this program's if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<u32>,
+    /// How outputs are written: `json/1`, the canonical JSON of the interface, which is meant if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<String>,
     pub licence: String,
     pub limits: Limits,
     /// How a conversation becomes a prompt; the template in the model's own files if absent.
@@ -133,6 +144,19 @@ impl Manifest {
     /// That of a model that came without one.
     pub(crate) fn of_defaults() -> Result<Self, toml::de::Error> {
         toml::from_str(&manifest_text(Path::new("model"), "gguf = \"model.gguf\"\n", false))
+    }
+
+    /// Whether this version writes what the package says.
+    ///
+    /// # Errors
+    /// [`PackageError::Version`].
+    pub(crate) fn check_versions(&self) -> Result<(), PackageError> {
+        let differs = |what, got: String, supported: String| match got == supported {
+            true => Ok(()),
+            false => Err(PackageError::Version { what, got, supported }),
+        };
+        differs("trace", self.trace.unwrap_or(TRACE_VERSION).to_string(), TRACE_VERSION.to_string())?;
+        differs("output", self.output.clone().unwrap_or_else(|| OUTPUT.into()), OUTPUT.into())
     }
 
     /// The name of the GGUF file, if the model is one.

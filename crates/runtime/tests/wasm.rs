@@ -130,6 +130,11 @@ fn packages_that_ask_for_too_much_or_name_no_module_are_refused() {
     assert!(limit("memory_bytes_max = 2000000000").contains("memory_bytes_max is 2000000000; at most 1073741824"));
     assert!(limit("run_fuel_max = 2000000000000").contains("run_fuel_max"));
     assert!(limit("more = 1").contains("unknown field"));
+    let version = |line: &str| refused(manifest("json", &format!("{line}\n{FILES}")));
+    assert!(version("trace = 9").contains("trace is 9; this version has 1"), "{}", version("trace = 9"));
+    assert!(version("output = \"cbor/1\"").contains("output is cbor/1; this version has json/1"));
+    package(&[("model.toml", manifest("json", &format!("trace = 1\noutput = \"json/1\"\n{FILES}"))), module.clone()])
+        .unwrap();
     assert!(refused(manifest("json", &FILES.replace("model.wasm", "other.wasm"))).contains("no file \"other.wasm\""));
     assert!(refused(manifest("json", &format!("{FILES}weights = [\"weights\"]"))).contains("no file \"weights\""));
     assert!(refused(manifest("embedding", FILES)).contains("wasm/1 (embedding)"));
