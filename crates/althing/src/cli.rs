@@ -395,14 +395,8 @@ pub enum ModelCommand {
         name: String,
         /// The package's directory; print its CID with `model cid`.
         package: PathBuf,
-        /// The model's own fee of a run, in tokens.
-        #[arg(long, default_value = "0")]
-        fee: Amount,
-        /// Who gets the fee; your account if absent.
-        #[arg(long)]
-        payee: Option<Address>,
         #[command(flatten)]
-        wallet: Wallet,
+        terms: crate::packages::TermsArgs,
     },
     /// Change the terms of your model for orders submitted later. Terms are public.
     Terms {

@@ -16,7 +16,7 @@ use crate::{
     roles::{self, bind, connect},
     shares, shipped, staking,
 };
-use althing_content::{BlobStore, Profile, put_tree};
+use althing_content::BlobStore;
 use althing_gateway::{ApiKey, ApiKeys, Level};
 use althing_node::receipt;
 use althing_provider::{ProviderStatus, ServingStatus, policy};
@@ -443,18 +443,8 @@ async fn model(command: ModelCommand, json: bool) -> Result<()> {
             Ok(())
         }
         ModelCommand::Show { model, node } => output::json(&connect(&node.node).await?.model(&model).await?),
-        ModelCommand::Register { name, package, fee, payee, wallet } => {
-            let package = read_package(&package)?;
-            let verification = packages::verification(&package.manifest)?;
-            send(&wallet, json, |account| Call::ModelRegister {
-                name,
-                package: package.cid,
-                fee,
-                payee: payee.unwrap_or(account),
-                verification,
-            })
-            .await
-            .map(drop)
+        ModelCommand::Register { name, package, terms } => {
+            packages::register(name, &read_package(&package)?, terms, json).await
         }
         ModelCommand::Terms { model, fee, payee, wallet } => {
             let model = connect(&wallet.node.node).await?.model(&model).await?;
@@ -474,12 +464,8 @@ async fn model(command: ModelCommand, json: bool) -> Result<()> {
         ModelCommand::Inspect(args) => packages::inspect(&args, json),
         ModelCommand::Cid { package } => print_named("cid", &read_package(&package)?.cid.to_string(), json),
         ModelCommand::Import { package, home } => {
-            let package = read_package(&package)?;
             let store = BlobStore::open(home.join("content"))?;
-            let _adding = store.adding()?;
-            let files = package.files().iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()));
-            let cid = put_tree(&store, Profile::V1_2025, files)?.cid;
-            store.pin(&roles::package_pin(&cid), &cid)?;
+            let cid = packages::keep(&read_package(&package)?, &store)?;
             print_named("cid", &cid.to_string(), json)
         }
     }

@@ -421,9 +421,18 @@ fn export_car(content: &ContentPath, target: &Path, dups: bool, store: &StoreArg
     ensure!(!(is_stdout && json), "with --json, --output names a file");
     let store = store.open()?;
     let cid = resolve(&*store, &content.root, &content.path)?;
-    let bar = output::bytes_bar(format!("exporting {cid}"), dag_size(&store, &cid));
-    let write = |target: &mut dyn Write| car::export(&*store, &cid, dups, BYTES_MAX, target, |bytes| bar.inc(bytes));
-    let summary = if is_stdout {
+    let summary = write_car(&store, &cid, dups, target)?;
+    let data = serde_json::json!({
+        "cid": cid, "output": target, "blocks": summary.blocks, "block_bytes": summary.bytes,
+    });
+    output::data(json, &data, |_| eprintln!("{} blocks of {cid}, {} bytes", summary.blocks, summary.bytes))
+}
+
+/// Writes an archive of everything below a CID into a file that does not exist yet; `-` for stdout.
+pub(crate) fn write_car(store: &BlobStore, cid: &Cid, dups: bool, target: &Path) -> Result<car::Summary> {
+    let bar = output::bytes_bar(format!("exporting {cid}"), dag_size(store, cid));
+    let write = |target: &mut dyn Write| car::export(store, cid, dups, BYTES_MAX, target, |bytes| bar.inc(bytes));
+    let summary = if target == Path::new("-") {
         write(&mut io::stdout().lock())
     } else {
         let file = File::create_new(target).with_context(|| format!("cannot write {}", target.display()))?;
@@ -433,11 +442,7 @@ fn export_car(content: &ContentPath, target: &Path, dups: bool, store: &StoreArg
         written.inspect_err(|_| drop(fs::remove_file(target)))
     };
     bar.finish_and_clear();
-    let summary = summary?;
-    let data = serde_json::json!({
-        "cid": cid, "output": target, "blocks": summary.blocks, "block_bytes": summary.bytes,
-    });
-    output::data(json, &data, |_| eprintln!("{} blocks of {cid}, {} bytes", summary.blocks, summary.bytes))
+    Ok(summary?)
 }
 
 /// Bytes of everything below, as the root says.

@@ -4,11 +4,11 @@ use crate::{
     calls::send,
     cli::Wallet,
     commands::read_package,
-    content::{PeerArgs, StoreArgs, fetch},
+    content::{PeerArgs, StoreArgs, fetch, write_car},
     output::{self, table},
     roles::{connect, package_pin},
 };
-use althing_content::{BlobStore, Cid, Profile, car, disk::export, list, put_tree, read_file};
+use althing_content::{BlobStore, Cid, Profile, disk::export, list, put_tree, read_file};
 use althing_runtime::{
     Package,
     package::{Files, Manifest, PACKAGE_BYTES_MAX},
@@ -19,8 +19,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
-    io,
+    fs,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -42,6 +41,15 @@ pub struct PublishArgs {
     name: String,
     /// A package's directory, a directory of Hugging Face's files, or a GGUF file.
     path: PathBuf,
+    #[command(flatten)]
+    terms: TermsArgs,
+    #[command(flatten)]
+    store: StoreArgs,
+}
+
+/// On what terms a model is registered, and by whom.
+#[derive(Debug, Args)]
+pub struct TermsArgs {
     /// The model's own fee of a run, in tokens.
     #[arg(long, default_value = "0")]
     fee: Amount,
@@ -50,8 +58,6 @@ pub struct PublishArgs {
     payee: Option<Address>,
     #[command(flatten)]
     wallet: Wallet,
-    #[command(flatten)]
-    store: StoreArgs,
 }
 
 #[derive(Debug, Args)]
@@ -79,7 +85,7 @@ pub struct InspectArgs {
 }
 
 /// Puts a package into a store, where nothing drives it out.
-fn keep(package: &Package, store: &BlobStore) -> Result<Cid> {
+pub fn keep(package: &Package, store: &BlobStore) -> Result<Cid> {
     let _adding = store.adding()?;
     let files = package.files().iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()));
     let cid = put_tree(store, Profile::V1_2025, files)?.cid;
@@ -98,13 +104,7 @@ pub fn pack(args: &PackArgs, json: bool) -> Result<()> {
     let cid = keep(&package, &store)?;
     if let Some(output) = output {
         match output.extension().is_some_and(|extension| extension == "car") {
-            true => {
-                let file = File::create_new(output).with_context(|| format!("cannot write {}", output.display()))?;
-                let mut target = io::BufWriter::new(&file);
-                car::export(&*store, &cid, false, u64::MAX, &mut target, |_| {})?;
-                drop(target);
-                file.sync_all()?;
-            }
+            true => drop(write_car(&store, &cid, false, output)?),
             false => drop(export(&*store, &cid, output, PACKAGE_BYTES_MAX)?),
         }
     }
@@ -118,20 +118,28 @@ pub fn pack(args: &PackArgs, json: bool) -> Result<()> {
 
 /// Puts a package into a store and registers it on the ledger.
 pub async fn publish(args: PublishArgs, json: bool) -> Result<()> {
-    let PublishArgs { name, path, fee, payee, wallet, store } = args;
+    let PublishArgs { name, path, terms, store } = args;
     let package = read_package(&path)?;
-    let verification = verification(&package.manifest)?;
-    let cid = keep(&package, &*store.open()?)?;
+    // Before anything is kept.
+    verification(&package.manifest)?;
+    keep(&package, &*store.open()?)?;
     eprintln!(
         "note: name, terms and package of a model are public; whoever serves {} serves its files",
         store.shown()?
     );
-    let call = |account| Call::ModelRegister { name, package: cid, fee, payee: payee.unwrap_or(account), verification };
+    register(name, &package, terms, json).await
+}
+
+/// Registers a package on the ledger.
+pub async fn register(name: String, package: &Package, terms: TermsArgs, json: bool) -> Result<()> {
+    let TermsArgs { fee, payee, wallet } = terms;
+    let (package, verification) = (package.cid, verification(&package.manifest)?);
+    let call = |account| Call::ModelRegister { name, package, fee, payee: payee.unwrap_or(account), verification };
     send(&wallet, json, call).await.map(drop)
 }
 
 /// What the ledger is told of a package.
-pub fn verification(manifest: &Manifest) -> Result<Verification> {
+fn verification(manifest: &Manifest) -> Result<Verification> {
     match manifest.verification.as_str() {
         "exact" => Ok(Verification::Exact),
         "none" => Ok(Verification::None),

@@ -1,6 +1,8 @@
 //! Archives against those of `@ipld/car` (`vectors/make-cars.mjs` says how they were made), and out of hostile hands.
 
 mod common;
+#[path = "common/nodes.rs"]
+mod nodes;
 
 use althing_content::{
     BLOCK_SIZE_MAX, BlockStore, CarError, CarReader, CarWriter, Cid, DagWalk, MemoryStore, Profile, ReadError, Scope,
@@ -10,6 +12,7 @@ use althing_content::{
     put_bytes, put_tree, read_range,
 };
 use common::pseudo_random;
+use nodes::{link, put_node};
 use proptest::prelude::*;
 use serde::Deserialize;
 
@@ -64,17 +67,6 @@ fn unhex(text: &str) -> Vec<u8> {
 
 fn small() -> Profile {
     Profile::V1_2025.with_sizes(10, 3)
-}
-
-fn put_node(store: &MemoryStore, node: &Node) -> Cid {
-    let block = node.encode();
-    let cid = Cid::of_dag_pb_block(Version::V1, &block);
-    store.put(&cid, &block).expect("put");
-    cid
-}
-
-fn link(cid: Cid, name: &str) -> Link {
-    Link { cid, name: name.to_owned(), dag_size: 1 }
 }
 
 fn export_whole(store: &MemoryStore, root: &Cid, has_dups: bool) -> Vec<u8> {

@@ -1,6 +1,8 @@
 //! The store on disk: what survives a crash, damage, limits, garbage, and directories in and out.
 
 mod common;
+#[path = "common/stores.rs"]
+mod stores;
 
 use std::{
     fs::{self, File},
@@ -15,17 +17,7 @@ use althing_content::{
     put_bytes, read_file, tree_cid,
 };
 use common::pseudo_random;
-use tempfile::TempDir;
-
-fn small() -> Profile {
-    Profile::V1_2025.with_sizes(100, 3)
-}
-
-fn open() -> (TempDir, BlobStore) {
-    let directory = TempDir::new().expect("directory");
-    let store = BlobStore::open(directory.path().join("store")).expect("open");
-    (directory, store)
-}
+use stores::{open, small};
 
 fn names_in(path: &Path) -> Vec<String> {
     let entries = fs::read_dir(path).expect("read_dir");

@@ -1,6 +1,8 @@
 //! What stays in a store on disk and what goes: pins, garbage collection, quota, and being killed in the middle.
 
 mod common;
+#[path = "common/stores.rs"]
+mod stores;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,26 +18,17 @@ use std::{
 };
 
 use althing_content::{
-    BlobStore, BlockStore, Cid, Profile, ReadError, StoreError, Version,
+    BlobStore, BlockStore, Cid, ReadError, StoreError, Version,
     dag_pb::{Link, Node},
     disk::{FileClock, Options},
     list, put_bytes, put_tree, read_file,
 };
 use common::pseudo_random;
 use proptest::prelude::*;
+use stores::{open, small};
 use tempfile::TempDir;
 
 const HOUR: Duration = Duration::from_secs(3600);
-
-fn small() -> Profile {
-    Profile::V1_2025.with_sizes(100, 3)
-}
-
-fn open() -> (TempDir, BlobStore) {
-    let directory = TempDir::new().expect("directory");
-    let store = BlobStore::open(directory.path().join("store")).expect("open");
-    (directory, store)
-}
 
 /// A clock that tests move.
 #[derive(Clone)]

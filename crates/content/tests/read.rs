@@ -1,16 +1,19 @@
 //! Files and directories out of a store: whole, in ranges, damaged and hostile.
 
 mod common;
+#[path = "common/nodes.rs"]
+mod nodes;
 
 use althing_content::{
-    BlockStore, Cid, Codec, DagWalk, FileReader, MemoryStore, Profile, ReadError, StoreError, Version,
-    dag_pb::{Link, Node},
+    BlockStore, Cid, Codec, DagWalk, FileReader, MemoryStore, Profile, ReadError, StoreError,
+    dag_pb::Node,
     list, put_bytes, put_file, put_tree,
     read::{DEPTH_MAX, FileWalk, Object, PATH_DEPTH_MAX, copy_file, stat},
     read_file, read_range, resolve,
     unixfs::FileImporter,
 };
 use common::pseudo_random;
+use nodes::{link, put_node};
 use proptest::prelude::*;
 
 fn any_profile() -> impl Strategy<Value = Profile> {
@@ -20,18 +23,6 @@ fn any_profile() -> impl Strategy<Value = Profile> {
 
 fn small() -> Profile {
     Profile::V1_2025.with_sizes(10, 3)
-}
-
-/// Keeps a node as it is and gives its name.
-fn put_node(store: &MemoryStore, node: &Node) -> Cid {
-    let block = node.encode();
-    let cid = Cid::of_dag_pb_block(Version::V1, &block);
-    store.put(&cid, &block).expect("put");
-    cid
-}
-
-fn link(cid: Cid, name: &str) -> Link {
-    Link { cid, name: name.to_owned(), dag_size: 1 }
 }
 
 proptest! {

@@ -7,7 +7,7 @@ pub use crate::{
     activation::Activations,
     config::Activation,
     math::softmax,
-    matmul::{Matrix, multiply_all},
+    matmul::Matrix,
     sampler::{Sampler, Sampling},
 };
 use crate::{
@@ -154,11 +154,6 @@ impl Memory {
     /// Elements of a head.
     pub fn head_dim(&self) -> usize {
         self.cache.shape().head_dim
-    }
-
-    /// Memory that it has now, bytes.
-    pub fn bytes(&self) -> usize {
-        self.cache.bytes()
     }
 
     /// Whether `rows` tokens of `heads` query heads can go through layer `layer` now.

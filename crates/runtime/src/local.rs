@@ -190,10 +190,8 @@ impl LocalModel {
         let prompt = if request.chat {
             let markers = self.manifest.as_ref().and_then(|manifest| manifest.chat.as_ref());
             let message = ChatMessage { role: Role::User, content: request.prompt.clone() };
-            {
-                let prompts = Prompts::new(&self.model, markers).map_err(PackageError::from)?;
-                prompts.write(&[message]).map_err(|error| LocalError::Prompt(error.to_string()))?
-            }
+            let prompts = Prompts::new(&self.model, markers).map_err(PackageError::from)?;
+            prompts.write(&[message]).map_err(|error| LocalError::Prompt(error.to_string()))?
         } else {
             self.model.plain_prompt(&request.prompt)
         };

@@ -187,9 +187,9 @@ pub(crate) fn fail<T>(failure: Failure) -> Result<T> {
     Err(Error::new(Ended::from(failure)))
 }
 
-/// Takes fuel for a call that moves `bytes`.
-pub(crate) fn charge(call: &mut Call<'_>, bytes: u64) -> Result<()> {
-    spend(call, CALL_FUEL.saturating_add(bytes))
+/// Takes fuel for a call, and for what it does: one for each byte that it moves, unless it says otherwise.
+pub(crate) fn charge(call: &mut Call<'_>, fuel: u64) -> Result<()> {
+    spend(call, CALL_FUEL.saturating_add(fuel))
 }
 
 /// Takes fuel.

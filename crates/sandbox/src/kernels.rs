@@ -6,7 +6,7 @@
 
 use crate::{
     guest::Failure,
-    host::{Call, Files, Host, Task, fail, memory, range, spend},
+    host::{Call, Files, Host, Task, charge, fail, memory, range, spend},
 };
 use althing_exact::{
     Plan, RopeConfig, RopePairs,
@@ -17,8 +17,6 @@ use wasmtime::Linker;
 
 type Result<T, E = wasmtime::Error> = std::result::Result<T, E>;
 
-/// Fuel of each call.
-const CALL_FUEL: u64 = 64;
 /// Products that one unit of fuel pays for.
 const PRODUCTS_PER_FUEL: u64 = 8;
 /// Most rows that go through a kernel at once.
@@ -51,8 +49,8 @@ struct Tensor {
 pub(crate) struct Kernels {
     plan: Plan,
     opened: Vec<Opened>,
-    /// Handles of tensors, by name: each is opened once.
-    tensors: BTreeMap<String, u32>,
+    /// Handles of tensors, by name: each is opened once. Runs share those of `init`.
+    tensors: Arc<BTreeMap<String, u32>>,
     samplers: Vec<Sampler>,
     /// What memories and rotary positions take, bytes.
     cache_bytes: u64,
@@ -65,7 +63,7 @@ impl Kernels {
         Self {
             plan,
             opened: Vec::new(),
-            tensors: BTreeMap::new(),
+            tensors: Arc::default(),
             samplers: Vec::new(),
             cache_bytes: 0,
             x: Activations::default(),
@@ -115,7 +113,7 @@ impl Kernels {
 /// Takes the fuel of a call that works on so many elements and makes so many products.
 fn pay(call: &mut Call<'_>, elements: u64, products: u64) -> Result<()> {
     let fuel = elements.saturating_mul(4).saturating_add(products.div_ceil(PRODUCTS_PER_FUEL));
-    spend(call, CALL_FUEL.saturating_add(fuel))
+    charge(call, fuel)
 }
 
 fn product(factors: &[u64]) -> u64 {
@@ -183,7 +181,7 @@ fn tensor_open(mut call: Call<'_>, start: u32, len: u32) -> Result<i32> {
     });
     let kernels = &mut call.data_mut().kernels;
     let handle = kernels.add(Opened::Tensor(Arc::new(Tensor { matrix, vector })));
-    kernels.tensors.insert(name, handle);
+    Arc::make_mut(&mut kernels.tensors).insert(name, handle);
     Ok(handle.cast_signed())
 }
 
@@ -243,14 +241,10 @@ fn multiply(call: &mut Call<'_>, tensors: &[Arc<Tensor>], x: u32, rows: u32, y: 
     activations.reset(rows as usize, k).copy_from_slice(read_floats(&memory[x]));
     let y = as_floats(&mut memory[y]);
     let mut rest = &mut *y;
-    let mut products = Vec::with_capacity(tensors.len());
-    for tensor in tensors {
-        let (part, others) = rest.split_at_mut(rows as usize * tensor.matrix.n());
-        products.push((&tensor.matrix, part));
-        rest = others;
-    }
-    for (matrix, part) in products {
+    for Tensor { matrix, .. } in tensors.iter().map(|tensor| &**tensor) {
+        let (part, others) = rest.split_at_mut(rows as usize * matrix.n());
         matrix.multiply(activations, part, plan);
+        rest = others;
     }
     canonical(y);
     Ok(())
