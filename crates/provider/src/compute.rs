@@ -1,6 +1,7 @@
 //! Runs of models: where the core hands its work.
 
 use crate::serve::{ServeError, ServingStatus};
+use althing_adapter::{AdapterError, AdapterStatus};
 use althing_runtime::{Engine, RunError};
 use althing_types::ModelId;
 use async_trait::async_trait;
@@ -22,6 +23,8 @@ pub enum ComputeError {
     Run(#[from] RunError),
     #[error(transparent)]
     Serve(#[from] ServeError),
+    #[error(transparent)]
+    Adapter(#[from] AdapterError),
     #[error("the run ended without a result")]
     Lost,
 }
@@ -40,11 +43,26 @@ pub struct Ran {
 pub trait Compute: Send + Sync + 'static {
     /// Whether it has the model.
     fn serves(&self, model: &ModelId) -> bool;
+    /// Whether a run here says if somebody else's answer is right. (T-20)
+    fn is_exact(&self, model: &ModelId) -> bool {
+        self.serves(model)
+    }
+    /// Whether a run that is asked for now would begin soon.
+    ///
+    /// # Errors
+    /// Why not.
+    fn ready(&self, _model: &ModelId) -> Result<(), ComputeError> {
+        Ok(())
+    }
     /// Runs a model; text goes to `pieces` as it is made.
     async fn run(&self, model: ModelId, input: Vec<u8>, seed: u64, pieces: Pieces) -> Result<Ran, ComputeError>;
     /// What it does at the moment, if it keeps count.
     fn serving(&self) -> Option<ServingStatus> {
         None
+    }
+    /// The models that servers elsewhere run, and how these are.
+    fn elsewhere(&self) -> Vec<(ModelId, AdapterStatus)> {
+        Vec::new()
     }
 }
 

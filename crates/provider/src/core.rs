@@ -9,11 +9,12 @@ use crate::{
     policy::{Appraisal, Policy, Task},
     serve::ServingStatus,
 };
+use althing_adapter::AdapterStatus;
 use althing_sdk::{
     Ballot, ClientError, Clock, Content, LedgerClient, OrderFilter, SendError, Sender, SessionKeyPair, SessionSigner,
 };
 use althing_types::{
-    Address, BallotAnswer, Call, ChainId, Cid, Event, Hash, Input, ModelId, Order, OrderId, Params, Ppm,
+    Address, BallotAnswer, Call, ChainId, Cid, Event, Hash, Input, Lane, ModelId, Order, OrderId, Params, Ppm,
     api::BlockEvents,
     commitment::commitment_hash,
     object::{CONTENT_INPUT_BYTES_MAX, Earned},
@@ -91,6 +92,9 @@ pub struct ProviderStatus {
     /// What it runs at the moment, and in how much memory.
     #[serde(default)]
     pub serving: Option<ServingStatus>,
+    /// Models that servers elsewhere run for it, and how these are.
+    #[serde(default)]
+    pub elsewhere: Vec<(ModelId, AdapterStatus)>,
     /// The newest decisions, newest first. (T-12)
     pub decisions: Vec<Decision>,
     /// The newest trouble, for people.
@@ -135,6 +139,8 @@ pub struct Provider {
     results: Mutex<BTreeMap<OrderId, RunResult>>,
     /// Orders whose clients are being delivered to; see [`crate::deliver`].
     pub(crate) delivering: Arc<Mutex<BTreeSet<OrderId>>>,
+    /// Orders whose clients were told that nothing comes: they must not be charged after all.
+    given_up: Mutex<BTreeSet<OrderId>>,
     status: Mutex<ProviderStatus>,
     known: Mutex<Option<Known>>,
     book: Mutex<Book>,
@@ -200,6 +206,7 @@ impl Provider {
             salts: Mutex::new(StdRng::from_seed(config.salt_seed)),
             results: Mutex::default(),
             delivering: Arc::default(),
+            given_up: Mutex::default(),
             status: Mutex::new(status),
             known: Mutex::default(),
             book: Mutex::default(),
@@ -217,6 +224,7 @@ impl Provider {
             status.by_model = market.models.keys().filter_map(|id| self.show_model(id, &params, &market)).collect();
         }
         status.serving = self.compute.serving();
+        status.elsewhere = self.compute.elsewhere();
         status.decisions = self.book.lock().decisions();
         status
     }
@@ -427,6 +435,7 @@ impl Provider {
             self.journal.forget(&id);
             self.results.lock().remove(&id);
             self.left.lock().remove(&id);
+            self.given_up.lock().remove(&id);
             return Ok(Step::Nothing);
         }
         let case = match self.client.case(id).await {
@@ -443,12 +452,12 @@ impl Provider {
                 me: self.config.account,
                 now_ms: status.time_ms,
                 active_ms: status.active_ms,
-                serves: self.compute.serves(&order.model),
+                serves: self.serves(&order),
                 worthwhile: result.is_none() && self.worthwhile(&order, &known, status.time_ms),
                 watches: watches(&id, &self.config.account, &self.key.secret(), self.config.watch_share),
                 result: result.map(|result| result.output),
                 promised: self.journal.get(&id).is_some(),
-                delivering: self.delivering.lock().contains(&id),
+                delivering: self.delivering.lock().contains(&id) || self.given_up.lock().contains(&id),
             },
         );
         let step = match (self.config.behaviour, step) {
@@ -476,12 +485,28 @@ impl Provider {
         Ok(step)
     }
 
+    /// Whether it can run an order's model to any purpose: of one that nobody can check, only what it is to answer
+    /// itself. (T-20)
+    fn serves(&self, order: &Order) -> bool {
+        let own = order.lane == Lane::Chosen { provider: self.config.account };
+        if own { self.compute.serves(&order.model) } else { self.compute.is_exact(&order.model) }
+    }
+
+    /// Remembers that an order's client was told that nothing comes.
+    pub(crate) fn give_up(&self, order: OrderId) {
+        let mut given_up = self.given_up.lock();
+        if given_up.len() >= RESULTS_MAX {
+            given_up.pop_first();
+        }
+        given_up.insert(order);
+    }
+
     /// Asks the policy whether a run for what the order offers now pays. (T-12)
     fn worthwhile(&self, order: &Order, known: &Known, now_ms: u64) -> bool {
         self.left.lock().remove(&order.id);
         let measure = self.book.lock().measure(&order.model);
         let facts = Facts { me: self.config.account, now_ms, params: &known.params, market: &known.market, measure };
-        let Some(offer) = offer(order, &facts).filter(|_| self.compute.serves(&order.model)) else { return false };
+        let Some(offer) = offer(order, &facts).filter(|_| self.serves(order)) else { return false };
         let appraisal = self.config.policy.appraise(&offer);
         let take = appraisal.take;
         self.decided(order, offer.task, now_ms, appraisal);
@@ -650,8 +675,8 @@ impl Provider {
     /// Where an order's content is kept: what passes between client and chosen provider is theirs.
     pub(crate) fn content_of(&self, order: &Order) -> &Arc<dyn Content> {
         match order.lane {
-            althing_types::Lane::Open => &self.content,
-            althing_types::Lane::Chosen { .. } => &self.content_private,
+            Lane::Open => &self.content,
+            Lane::Chosen { .. } => &self.content_private,
         }
     }
 

@@ -1,10 +1,14 @@
 //! The chosen lane: the order's escrow first, then the answer straight to the client while the model
 //! runs, then the signed completion on the ledger. (M-5)
 
-use crate::core::{Provider, RunResult};
+use crate::{
+    compute::ComputeError,
+    core::{Provider, RunResult},
+};
+use althing_adapter::AdapterError;
 use althing_sdk::{
     ClientError, SendError,
-    delivery::{DeliveryRequest, Frame, REQUEST_AGE_MS_MAX, SignedFrame, Transcript},
+    delivery::{DeliveryRequest, FailureReason, Frame, REQUEST_AGE_MS_MAX, SignedFrame, Transcript},
     order_until,
 };
 use althing_types::{Call, Lane, LedgerError, Order, OrderId, OrderState, object::CONTENT_INPUT_BYTES_MAX};
@@ -30,6 +34,8 @@ pub enum DeliverError {
     Busy,
     #[error("the order's seed was not drawn in time")]
     NoSeed,
+    #[error(transparent)]
+    NotReady(ComputeError),
     #[error(transparent)]
     Client(#[from] ClientError),
     #[error("the ledger refused: {0}")]
@@ -85,6 +91,31 @@ impl Drop for Mark {
     }
 }
 
+/// Why a delivery that began does not end well.
+struct Failure {
+    reason: FailureReason,
+    code: Option<String>,
+    message: String,
+}
+
+impl Failure {
+    fn of(error: &dyn std::error::Error) -> Self {
+        Self { reason: FailureReason::Failed, code: None, message: error.to_string() }
+    }
+}
+
+impl From<ComputeError> for Failure {
+    fn from(error: ComputeError) -> Self {
+        let (reason, code) = match &error {
+            ComputeError::Adapter(AdapterError::Refused { code, .. }) => (FailureReason::Refused, Some(code.clone())),
+            ComputeError::Adapter(AdapterError::Busy(_)) => (FailureReason::Busy, None),
+            ComputeError::Adapter(AdapterError::Unavailable(_)) => (FailureReason::Unavailable, None),
+            _ => (FailureReason::Failed, None),
+        };
+        Self { reason, code, message: error.to_string() }
+    }
+}
+
 impl Provider {
     /// Checks a request and accepts its order. The client may ask again after a lost connection:
     /// an answer that was made is delivered again.
@@ -99,6 +130,10 @@ impl Provider {
         let order = self.order_seen(id, until_ms).await?;
         if order.lane != (Lane::Chosen { provider: self.config.account }) || !self.compute.serves(&order.model) {
             return Err(DeliverError::NotOurs);
+        }
+        // Before the order is accepted, so that its client can ask somebody else at once.
+        if self.result(&id).is_none() {
+            self.compute.ready(&order.model).map_err(DeliverError::NotReady)?;
         }
         match self.client.session_key(order.client, request.key).await {
             Ok(key) if key.expires_at_ms > self.clock.now_ms() => {}
@@ -145,9 +180,11 @@ impl Provider {
         let mut transcript = Transcript::new(self.chain, id, self.config.account);
         let last = match self.deliver_text(&delivery, &mut transcript, &frames).await {
             Ok(frame) => frame,
-            Err(message) => {
+            Err(failure) => {
+                let Failure { reason, code, message } = failure;
                 tracing::warn!(provider = %self.config.account, order = %id.short(), message, "delivery failed");
-                Frame::Failed { message }
+                self.give_up(id);
+                Frame::Failed { reason, code, message }
             }
         };
         let _ = frames.send(transcript.sign(&self.key, last));
@@ -158,11 +195,11 @@ impl Provider {
         delivery: &Delivery,
         transcript: &mut Transcript,
         frames: &mpsc::UnboundedSender<SignedFrame>,
-    ) -> Result<Frame, String> {
+    ) -> Result<Frame, Failure> {
         let order = &delivery.order;
         if let Some(done) = delivery.done {
             let output_bytes = self.content_of(order).get(&done.output, done.output_size, &[]).await;
-            let output_bytes = output_bytes.map_err(|error| error.to_string())?;
+            let output_bytes = output_bytes.map_err(|error| Failure::of(&error))?;
             return Ok(Frame::Done { output: done.output, output_bytes });
         }
         let (pieces, mut texts) = mpsc::unbounded_channel();
@@ -173,10 +210,10 @@ impl Provider {
             }
         };
         let (output_bytes, ()) = futures::future::join(run, forward).await;
-        let output_bytes = output_bytes.map_err(|error| error.to_string())?;
+        let output_bytes = output_bytes?;
         let content = self.content_of(order);
-        let result = self.keep(order.id, content, &output_bytes).await.map_err(|error| error.to_string())?;
-        self.complete(&order.id, result).await.map_err(|error| error.to_string())?;
+        let result = self.keep(order.id, content, &output_bytes).await.map_err(|error| Failure::of(&error))?;
+        self.complete(&order.id, result).await.map_err(|error| Failure::of(&error))?;
         Ok(Frame::Done { output: result.output, output_bytes })
     }
 }

@@ -6,7 +6,8 @@
 //! | `POST /v1/deliveries/{order}` with a signed request | signed frames, one JSON line each |
 //! | `GET /v1/status` | what the provider did, earned and decided: a [`crate::ProviderStatus`] |
 
-use crate::{DeliverError, Provider};
+use crate::{ComputeError, DeliverError, Provider};
+use althing_adapter::AdapterError;
 use althing_content::{
     BlockStore,
     gateway::{Settings, router_with},
@@ -41,6 +42,10 @@ impl IntoResponse for DeliverError {
             Self::Busy => (StatusCode::CONFLICT, "busy"),
             Self::Ledger(_) => (StatusCode::CONFLICT, "refused"),
             Self::Client(althing_sdk::ClientError::NotFound(_)) => (StatusCode::NOT_FOUND, "not_found"),
+            Self::NotReady(ComputeError::Adapter(AdapterError::Busy(_))) => {
+                (StatusCode::TOO_MANY_REQUESTS, "model_busy")
+            }
+            Self::NotReady(_) => (StatusCode::SERVICE_UNAVAILABLE, "model_unavailable"),
             Self::NoSeed | Self::Client(_) | Self::Send(_) | Self::Content(_) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "unavailable")
             }

@@ -12,9 +12,11 @@
 //! - [`deliver`]: the chosen lane, straight to the client
 //! - [`compute`]: runs of models, as the core sees them
 //! - [`serve`]: models in memory, and their runs side by side
+//! - [`adapters`]: these, and models on servers elsewhere, as one
 //! - [`journal`]: promises that must survive a restart
 //! - [`http`]: the endpoint that clients and other providers reach
 
+pub mod adapters;
 pub mod book;
 pub mod compute;
 pub mod core;
@@ -26,6 +28,7 @@ pub mod offer;
 pub mod policy;
 pub mod serve;
 
+pub use adapters::{Adapters, AllModels};
 pub use book::{Decision, ModelStatus};
 pub use compute::{Compute, ComputeError, InlineCompute, Pieces, Ran};
 pub use core::{Behaviour, Parts, Provider, ProviderConfig, ProviderStatus};

@@ -221,7 +221,7 @@ impl Caller for Reply {
 }
 
 /// Milliseconds, rounded up: nothing is free.
-fn millis(duration: Duration) -> u64 {
+pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX)
 }
 

@@ -3,7 +3,8 @@
 
 use crate::{
     chat::Refusal,
-    engine::{Engine, Interface, RunError},
+    engine::{Engine, RunError},
+    interface::Interface,
 };
 use althing_exact::{EmbeddingModel, Plan, model::EmbedError};
 use base64::{Engine as _, prelude::BASE64_STANDARD};

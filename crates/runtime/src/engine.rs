@@ -3,6 +3,7 @@
 use crate::{
     chat::{ChatInput, ChatOutput, Finish},
     embedding::EmbeddingEngine,
+    interface::Interface,
     package::{Files, GgufName, Manifest, Package, PackageError},
     prompt::{PromptError, Prompts},
     template::{self, TemplateError},
@@ -24,17 +25,6 @@ pub enum RunError {
     GivenUp,
     #[error("the engine failed: {0}")]
     Engine(String),
-}
-
-/// What a model takes and gives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Interface {
-    /// [`crate::chat`]
-    Chat,
-    /// [`crate::embedding`]
-    Embedding,
-    /// Any JSON, whatever the model takes and gives: [`crate::wasm`].
-    Json,
 }
 
 /// A loaded model.
@@ -67,13 +57,25 @@ pub trait Engine: Send + Sync {
     }
 }
 
+/// Whether a package is one that can be served: an engine loads it, or it describes a server elsewhere.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check(package: &Package) -> Result<(), PackageError> {
+    package.manifest.check()?;
+    match package.manifest.is_served_elsewhere() {
+        true => Ok(()),
+        false => load(package, 1).map(drop),
+    }
+}
+
 /// Loads a package for running on `threads` threads.
 ///
 /// # Errors
-/// If the package is malformed or its runtime unknown.
+/// If the package is malformed, its runtime unknown, or a server elsewhere runs it.
 pub fn load(package: &Package, threads: usize) -> Result<Box<dyn Engine>, PackageError> {
     let manifest = &package.manifest;
-    manifest.check_versions()?;
+    manifest.check()?;
     let plan = Plan::new(threads);
     match (manifest.runtime.as_str(), manifest.interface.as_str()) {
         // The first of these names is older than the families that joined Llama's.
@@ -94,6 +96,7 @@ pub fn load(package: &Package, threads: usize) -> Result<Box<dyn Engine>, Packag
             Ok(Box::new(EmbeddingEngine { model: load_embedding(package)?, plan, output_bytes_max }))
         }
         ("wasm/1", _) => Ok(Box::new(WasmEngine::load(package, plan)?)),
+        _ if manifest.is_served_elsewhere() => Err(PackageError::ServedElsewhere(manifest.runtime.clone())),
         (runtime, interface) => Err(PackageError::UnknownRuntime(format!("{runtime} ({interface})"))),
     }
 }
@@ -113,7 +116,7 @@ fn load_files<M>(
     let optional = |name: &Option<String>| name.as_ref().map(file).transpose();
     Ok(match &package.manifest.files {
         Files::Gguf(GgufName { gguf }) => from_gguf(file(gguf)?)?,
-        Files::Wasm(_) => return Err(PackageError::WrongFiles(package.manifest.runtime.clone())),
+        Files::Wasm(_) | Files::None(_) => return Err(PackageError::WrongFiles(package.manifest.runtime.clone())),
         Files::Named(names) => from_files(&ModelFiles {
             config: file(&names.config)?,
             tokenizer: file(&names.tokenizer)?,

@@ -1,5 +1,6 @@
 //! Model packages: `model.toml` and the files beside it.
 
+use crate::interface::Interface;
 use althing_content::{BlockStore, Cid, FileReader, ReadError, read_file, tree_cid};
 use althing_exact::{Gguf, Sampling, trace::TRACE_VERSION};
 use serde::{Deserialize, Serialize};
@@ -10,6 +11,11 @@ use std::{
 
 /// The largest package that is loaded, bytes over all files.
 pub const PACKAGE_BYTES_MAX: u64 = 8 << 30;
+
+/// The runtime of packages that an OpenAI-compatible server runs.
+pub const OPENAI_RUNTIME: &str = "openai/1";
+/// The runtime of packages that a Cog server runs.
+pub const COG_RUNTIME: &str = "cog/1";
 
 /// How outputs are written.
 const OUTPUT: &str = "json/1";
@@ -45,8 +51,22 @@ pub enum PackageError {
     WrongFiles(String),
     #[error("runtime {0:?} is unknown to this version")]
     UnknownRuntime(String),
+    #[error("model.toml: interface is {0:?}; there are {names}", names = interface_names())]
+    UnknownInterface(String),
+    #[error("model.toml: verification is {0:?}; there are \"exact\" and \"none\"")]
+    UnknownVerification(String),
+    #[error(
+        "model.toml: answers of a package with runtime {0:?} cannot be re-run bit for bit: say verification = \"none\""
+    )]
+    NotExact(String),
+    #[error("a package with runtime {0:?} is run by a server elsewhere, and there is none: see docs/adapters.md")]
+    ServedElsewhere(String),
     #[error(transparent)]
     Load(#[from] althing_exact::LoadError),
+}
+
+fn interface_names() -> String {
+    Interface::ALL.map(|interface| format!("{:?}", interface.name())).join(", ")
 }
 
 /// What `model.toml` says.
@@ -56,9 +76,10 @@ pub struct Manifest {
     /// The name that its maker gives it; the ledger's registry has the name that counts.
     pub name: String,
     pub description: String,
-    /// What it takes and gives: `chat`, `embedding` or `json`.
+    /// What it takes and gives: an [`Interface`] by its name.
     pub interface: String,
-    /// What runs it, and its version: `exact-text/1`, `exact-bert/1` or `wasm/1`.
+    /// What runs it, and its version: `exact-text/1`, `exact-bert/1`, `wasm/1`; or a server elsewhere: `openai/1`,
+    /// `cog/1`.
     pub runtime: String,
     /// `exact` or `none`.
     pub verification: String,
@@ -75,6 +96,11 @@ pub struct Manifest {
     pub chat: Option<Template>,
     #[serde(default)]
     pub sampling: SamplingDefaults,
+    /// Of a package with runtime `cog/1`.
+    #[serde(default, skip_serializing_if = "CogNames::is_empty")]
+    pub cog: CogNames,
+    /// None where a server elsewhere runs it.
+    #[serde(default, skip_serializing_if = "Files::is_none")]
     pub files: Files,
 }
 
@@ -146,11 +172,50 @@ impl Manifest {
         toml::from_str(&manifest_text(Path::new("model"), "gguf = \"model.gguf\"\n", false))
     }
 
-    /// Whether this version writes what the package says.
+    /// What it takes and gives.
     ///
     /// # Errors
-    /// [`PackageError::Version`].
-    pub(crate) fn check_versions(&self) -> Result<(), PackageError> {
+    /// If this version knows no such interface.
+    pub fn interface(&self) -> Result<Interface, PackageError> {
+        Interface::named(&self.interface).ok_or_else(|| PackageError::UnknownInterface(self.interface.clone()))
+    }
+
+    /// Whether a server elsewhere runs it, rather than an engine here.
+    pub fn is_served_elsewhere(&self) -> bool {
+        matches!(self.runtime.as_str(), OPENAI_RUNTIME | COG_RUNTIME)
+    }
+
+    /// Whether requests and answers of clients pass through as they are: the server speaks the clients' own language.
+    pub fn passes_through(&self) -> bool {
+        self.runtime == OPENAI_RUNTIME
+    }
+
+    /// Whether this version can do what the package says, as far as its files are not concerned.
+    ///
+    /// # Errors
+    /// What is unknown, or does not go together.
+    pub fn check(&self) -> Result<(), PackageError> {
+        let interface = self.interface()?;
+        match self.verification.as_str() {
+            "none" => {}
+            // The first garbage would win. (T-20)
+            "exact" if self.is_served_elsewhere() => return Err(PackageError::NotExact(self.runtime.clone())),
+            "exact" => {}
+            _ => return Err(PackageError::UnknownVerification(self.verification.clone())),
+        }
+        if self.is_served_elsewhere() != self.files.is_none() {
+            return Err(PackageError::WrongFiles(self.runtime.clone()));
+        }
+        match (self.runtime.as_str(), interface) {
+            (OPENAI_RUNTIME, Interface::Json) | (COG_RUNTIME, Interface::Embedding) => {
+                Err(PackageError::UnknownRuntime(format!("{} ({})", self.runtime, self.interface)))
+            }
+            _ => self.check_versions(),
+        }
+    }
+
+    /// Whether this version writes what the package says.
+    fn check_versions(&self) -> Result<(), PackageError> {
         let differs = |what, got: String, supported: String| match got == supported {
             true => Ok(()),
             false => Err(PackageError::Version { what, got, supported }),
@@ -163,19 +228,53 @@ impl Manifest {
     pub fn gguf(&self) -> Option<&str> {
         match &self.files {
             Files::Gguf(GgufName { gguf }) => Some(gguf),
-            Files::Wasm(_) | Files::Named(_) => None,
+            Files::Wasm(_) | Files::Named(_) | Files::None(_) => None,
         }
     }
 }
 
-/// Which files of the package are what: one GGUF file, Hugging Face's, or a guest's.
+/// What a Cog model calls what it takes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct CogNames {
+    /// By our name: `prompt`, `system_prompt`, `max_tokens`, `temperature`, `top_p`, `stop`, `width`, `height`, `text`,
+    /// `voice`, `format`, `speed`, `instructions`, `seed`. What is absent has the same name there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub inputs: BTreeMap<String, String>,
+}
+
+impl CogNames {
+    fn is_empty(&self) -> bool {
+        self.inputs.is_empty()
+    }
+}
+
+/// Which files of the package are what: one GGUF file, Hugging Face's, or a guest's; or none beside `model.toml`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(untagged)]
 pub enum Files {
     Gguf(GgufName),
     Wasm(WasmNames),
     Named(Names),
+    None(NoNames),
 }
+
+impl Default for Files {
+    fn default() -> Self {
+        Self::None(NoNames {})
+    }
+}
+
+impl Files {
+    fn is_none(&self) -> bool {
+        matches!(self, Self::None(_))
+    }
+}
+
+/// An empty table.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoNames {}
 
 /// A package whose model is a guest of the sandbox. It can read all files beside `model.toml` and the module.
 #[derive(Clone, Debug, Deserialize, Serialize)]

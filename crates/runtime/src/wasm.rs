@@ -4,13 +4,16 @@
 //!
 //! - `chat`: the text of the answer, as it is made. Bytes that are no UTF-8 become U+FFFD.
 //! - `json`: JSON, exactly as the guest wrote it; something else is a failure.
+//! - `image`, `speech`: a file that browsers show or play; something else is a failure.
 //!
 //! A guest that refuses, or fails, gives the refusal `{"error":{"code":"…","message":"…"}}`, an output like any
 //! other: `invalid_input` in the guest's words, or `model_failed`.
 
 use crate::{
     chat::{ChatOutput, Finish, Refusal},
-    engine::{Engine, Interface, RunError},
+    engine::{Engine, RunError},
+    interface::Interface,
+    media::{audio_type, image_type},
     package::{self, Files, Package, PackageError},
 };
 use althing_exact::Plan;
@@ -78,10 +81,11 @@ impl WasmEngine {
     /// If it is another one, or its module is not run.
     pub fn load(package: &Package, plan: Plan) -> Result<Self, PackageError> {
         let manifest = &package.manifest;
-        let interface = match (manifest.runtime.as_str(), manifest.interface.as_str()) {
-            ("wasm/1", "chat") => Interface::Chat,
-            ("wasm/1", "json") => Interface::Json,
-            (runtime, interface) => return Err(PackageError::UnknownRuntime(format!("{runtime} ({interface})"))),
+        let interface = match (manifest.runtime.as_str(), manifest.interface()?) {
+            ("wasm/1", interface) if interface != Interface::Embedding => interface,
+            (runtime, interface) => {
+                return Err(PackageError::UnknownRuntime(format!("{runtime} ({})", interface.name())));
+            }
         };
         let Files::Wasm(names) = &manifest.files else {
             return Err(PackageError::WrongFiles(manifest.runtime.clone()));
@@ -151,6 +155,10 @@ impl WasmEngine {
                 completion_tokens: finish.completion_tokens,
             }
             .to_bytes(),
+            Interface::Image if image_type(&ran.output).is_some() => ran.output,
+            Interface::Image => RefusalOutput::bytes("model_failed", "the model gave something that is not a picture"),
+            Interface::Speech if audio_type(&ran.output).is_some() => ran.output,
+            Interface::Speech => RefusalOutput::bytes("model_failed", "the model gave something that is not a sound"),
             _ if serde_json::from_slice::<IgnoredAny>(&ran.output).is_ok() => ran.output,
             _ => RefusalOutput::bytes("model_failed", "the model gave something that is not JSON"),
         }

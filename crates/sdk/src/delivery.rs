@@ -62,8 +62,28 @@ pub enum Frame {
         #[serde(with = "hex_bytes")]
         output_bytes: Vec<u8>,
     },
-    /// The provider gives up.
-    Failed { message: String },
+    /// The provider gives up; nothing will be charged.
+    Failed {
+        reason: FailureReason,
+        /// What the model's server calls it, for clients.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        code: Option<String>,
+        message: String,
+    },
+}
+
+/// Why a provider gives up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureReason {
+    /// The input cannot be answered, by whomever.
+    Refused,
+    /// It has too much to do.
+    Busy,
+    /// The model is out of its reach at the moment.
+    Unavailable,
+    /// The run did not come to an end.
+    Failed,
 }
 
 /// A frame on the wire: one line of JSON.
@@ -109,13 +129,15 @@ impl Transcript {
 
     /// Adds a frame; returns what its signature covers.
     fn advance(&mut self, frame: &Frame) -> Hash {
-        let (kind, body): (u8, &[u8]) = match frame {
-            Frame::Text { text } => (0, text.as_bytes()),
-            Frame::Done { output_bytes, .. } => (1, output_bytes),
-            Frame::Failed { message } => (2, message.as_bytes()),
+        let (kind, body) = match frame {
+            Frame::Text { text } => (0, Hash::of(&[text.as_bytes()])),
+            Frame::Done { output_bytes, .. } => (1, Hash::of(&[output_bytes])),
+            Frame::Failed { reason, code, message } => {
+                let code = code.as_deref().unwrap_or_default();
+                (2, Hash::of(&[&[*reason as u8], Hash::of(&[code.as_bytes()]).as_bytes(), message.as_bytes()]))
+            }
         };
-        self.hash =
-            Hash::of(&[b"althing/delivery-frame/v1", self.hash.as_bytes(), &[kind], Hash::of(&[body]).as_bytes()]);
+        self.hash = Hash::of(&[b"althing/delivery-frame/v1", self.hash.as_bytes(), &[kind], body.as_bytes()]);
         match frame {
             Frame::Done { output, .. } => delivery_message(&self.chain, &self.order, output, &self.hash),
             _ => self.hash,
@@ -165,6 +187,15 @@ mod tests {
         assert_eq!(check(&[&frames[0], &frames[1], &frames[2]]), Ok(()));
         assert_eq!(check(&[&frames[1]]), Err(FrameInvalid), "dropped");
         assert_eq!(check(&[&frames[0], &frames[2]]), Err(FrameInvalid), "dropped before the end");
+        let failed = |reason, code: Option<&str>| {
+            let frame = Frame::Failed { reason, code: code.map(str::to_owned), message: "x".into() };
+            start.clone().sign(&key, frame)
+        };
+        let refused = failed(FailureReason::Refused, Some("y"));
+        assert_eq!(check(&[&refused]), Ok(()));
+        for other in [failed(FailureReason::Busy, Some("y")), failed(FailureReason::Refused, None)] {
+            assert_eq!(check(&[&SignedFrame { frame: other.frame, ..refused.clone() }]), Err(FrameInvalid), "reason");
+        }
         let mut foreign = start.clone();
         let mut changed = foreign.sign(&other, text("a"));
         changed.key = key.public();

@@ -18,15 +18,16 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("sandbox", &["exact"]),
     ("sdk", &["types", "content"]),
     ("node", &["ledger", "chain", "sdk", "types", "content"]),
-    ("provider", &["sdk", "types", "content", "runtime"]),
+    ("adapter", &["runtime"]),
+    ("provider", &["sdk", "types", "content", "runtime", "adapter"]),
     ("gateway", &["sdk", "types", "content", "runtime"]),
     ("program", &["sdk", "types", "runtime"]),
     ("testkit", &["node", "chain", "provider", "gateway", "sdk", "types", "content", "runtime", "ledger"]),
     (
         "althing",
         &[
-            "node", "chain", "provider", "gateway", "program", "sdk", "types", "content", "runtime", "ledger",
-            "scenario",
+            "node", "chain", "provider", "gateway", "program", "sdk", "types", "content", "runtime", "adapter",
+            "ledger", "scenario",
         ],
     ),
 ];

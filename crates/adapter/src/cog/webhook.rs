@@ -1,0 +1,102 @@
+//! Where Cog servers call back.
+//!
+//! Each prediction has an address of its own that nobody can guess; it is good until somebody called there, or nobody
+//! waits any more.
+
+use crate::{AdapterError, SetupError};
+use axum::{
+    Router,
+    body::Bytes,
+    extract::{DefaultBodyLimit, Path, State},
+    http::StatusCode,
+    routing::post,
+};
+use parking_lot::Mutex;
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+
+type Expected = Arc<Mutex<BTreeMap<String, oneshot::Sender<Bytes>>>>;
+
+/// A listener for calls.
+pub(crate) struct Webhooks {
+    base_url: String,
+    expected: Expected,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Webhooks {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// A call that is expected.
+pub(crate) struct Call {
+    token: String,
+    url: String,
+    call: oneshot::Receiver<Bytes>,
+    expected: Expected,
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.expected.lock().remove(&self.token);
+    }
+}
+
+impl Webhooks {
+    /// Listens for calls with at most `bytes_max` bytes.
+    pub async fn listen(
+        listen: Option<SocketAddr>,
+        base_url: Option<String>,
+        bytes_max: usize,
+    ) -> Result<Self, SetupError> {
+        let address = listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
+        let failed = |source| SetupError::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let base_url = match base_url {
+            Some(url) => url.trim_end_matches('/').to_owned(),
+            None => format!("http://{}", listener.local_addr().map_err(failed)?),
+        };
+        let expected = Expected::default();
+        let app = Router::new()
+            .route("/{token}", post(called))
+            .layer(DefaultBodyLimit::max(bytes_max))
+            .with_state(expected.clone());
+        let task = tokio::spawn(async move {
+            if let Err(error) = axum::serve(listener, app).await {
+                tracing::error!(%error, "nobody listens to Cog servers any more");
+            }
+        });
+        Ok(Self { base_url, expected, task })
+    }
+
+    /// An address for one call.
+    pub fn expect(&self) -> Call {
+        let token = hex::encode(rand::random::<[u8; 32]>());
+        let (sender, call) = oneshot::channel();
+        self.expected.lock().insert(token.clone(), sender);
+        Call { url: format!("{}/{token}", self.base_url), token, call, expected: self.expected.clone() }
+    }
+}
+
+impl Call {
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// What the server said.
+    pub async fn wait(mut self) -> Result<Bytes, AdapterError> {
+        (&mut self.call).await.map_err(|_| AdapterError::Failed("nobody listens to the model's server".into()))
+    }
+}
+
+async fn called(State(expected): State<Expected>, Path(token): Path<String>, body: Bytes) -> StatusCode {
+    match expected.lock().remove(&token) {
+        Some(waits) => {
+            let _ = waits.send(body);
+            StatusCode::OK
+        }
+        None => StatusCode::NOT_FOUND,
+    }
+}
