@@ -15,9 +15,11 @@ cargo build --release
 # The golden digests on other processors.
 tests/cross.sh
 
-# The official client against the binary.
-if [ ! -x target/e2e/bin/pytest ]; then
+# The official client against the binary, and servers of models behind it.
+wanted=tests/e2e/requirements.txt
+if ! cmp -s "$wanted" target/e2e/installed.txt; then
     python3 -m venv target/e2e
-    target/e2e/bin/pip install --quiet --disable-pip-version-check -r tests/e2e/requirements.txt
+    target/e2e/bin/pip install --quiet --disable-pip-version-check -r "$wanted"
+    cp "$wanted" target/e2e/installed.txt
 fi
 target/e2e/bin/python -m pytest -q tests/e2e "$@"

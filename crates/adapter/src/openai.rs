@@ -87,7 +87,9 @@ impl OpenAi {
         match serde_json::from_str::<serde_json::Value>(&text) {
             Ok(answer) if answer.is_object() && answer["error"].is_null() => {}
             _ => {
-                return Err(AdapterError::Failed("the model's server answered with something that is no answer".into()));
+                return Err(AdapterError::Failed(
+                    "the model's server answered with something that is no answer".into(),
+                ));
             }
         }
         emit(text.clone());

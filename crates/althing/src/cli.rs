@@ -4,6 +4,7 @@
 use crate::economy_cli::{
     AssetCommand, CallCommand, DaoCommand, DelegationCommand, PoolCommand, ProposalCommand, VotesCommand,
 };
+use crate::upstreams::{AdaptArgs, ServerArgs, UpstreamArg};
 use althing_gateway::Level;
 use althing_types::{Address, Amount, Cid, OrderId, SessionPublicKey, call::Scope};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -125,6 +126,12 @@ pub struct DevArgs {
     /// that is continued needs it again.
     #[arg(long, value_name = "FILE|DIR")]
     pub model: Option<PathBuf>,
+    /// Serve the model of this server too: a Cog server, or one that speaks OpenAI's API. Nobody can check its
+    /// answers.
+    #[arg(long, value_name = "URL", conflicts_with = "model")]
+    pub upstream: Option<String>,
+    #[command(flatten)]
+    pub upstream_server: ServerArgs,
     /// Address of the OpenAI-compatible API. [default: 127.0.0.1:8700, any free port with --exit]
     #[arg(long)]
     pub listen: Option<SocketAddr>,
@@ -215,6 +222,10 @@ pub struct ProviderArgs {
     /// The provider's home: a directory that `althing init` made.
     #[arg(long, value_name = "DIR", required = true)]
     pub home: Option<PathBuf>,
+    /// A server that runs a model for it, a Cog server or one that speaks OpenAI's API: of the registered model of this
+    /// name, or of all that no engine here runs and provider.toml says nothing of. The URL stays with the provider.
+    #[arg(long, value_name = "[MODEL=]URL")]
+    pub upstream: Vec<UpstreamArg>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -423,6 +434,8 @@ pub enum ModelCommand {
         #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
         rest: Vec<String>,
     },
+    /// Make a package of a model that a server runs which you have already: Cog, or whatever speaks OpenAI's API.
+    Adapt(AdaptArgs),
     /// Make a package of a model's files and put it into a store; print its CID.
     Pack(crate::packages::PackArgs),
     /// Pack a model and register it. Names, terms and packages are public.

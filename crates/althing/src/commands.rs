@@ -14,7 +14,7 @@ use crate::{
     output::{self, spinner, table},
     packages, programs,
     roles::{self, bind, connect},
-    shares, shipped, staking,
+    shares, shipped, staking, upstreams,
 };
 use althing_content::BlobStore;
 use althing_gateway::{ApiKey, ApiKeys, Level};
@@ -173,11 +173,12 @@ async fn provider(args: ProviderArgs, json: bool) -> Result<()> {
     let settings = roles::provider_settings(&home)?;
     let client = wait_for_node(&settings.node).await?;
     let listener = bind(settings.listen).await?;
-    let models = settings.models.join(", ");
-    let running = roles::start_provider(&home, settings, client, listener, None).await?;
+    let engines = roles::Engines::new();
+    let running = roles::start_provider(&home, settings, client, listener, &engines, &args.upstream).await?;
     if json {
         output::json(&running.provider.status())?;
     }
+    let models = running.models.join(", ");
     eprintln!("provider {} serves {models} at http://{}", running.provider.status().account, running.endpoint);
     roles::until_signal().await;
     Ok(())
@@ -254,6 +255,20 @@ fn print_provider(status: &ProviderStatus) {
     });
     println!();
     table(&["MODEL", "RUNS", "RUN MS", "OUTPUT BYTES", "SUPPORTERS", "REWARD NOW"], &models.collect::<Vec<_>>());
+    if !status.elsewhere.is_empty() {
+        let servers = status.elsewhere.iter().map(|(model, server)| {
+            let name = status.by_model.iter().find(|known| known.model == *model).map(|known| known.name.clone());
+            vec![
+                name.unwrap_or_else(|| model.to_string()),
+                server.runtime.clone(),
+                format!("{} of {}", server.running, server.concurrency_max),
+                server.waiting.to_string(),
+                server.trouble.clone().unwrap_or_else(|| "ready".into()),
+            ]
+        });
+        println!();
+        table(&["MODEL ELSEWHERE", "RUNTIME", "RUNNING", "WAITING", "STATE"], &servers.collect::<Vec<_>>());
+    }
     let decisions = status.decisions.iter().map(|decision| {
         let appraisal = &decision.appraisal;
         vec![
@@ -331,7 +346,18 @@ async fn ask(args: AskArgs, json: bool) -> Result<()> {
         bar.finish_and_clear();
         return output::json(&completion);
     }
-    let (mut rest, mut facts) = (String::new(), serde_json::Value::Null);
+    // What passes through from a model's own server has them in its headers alone.
+    let mut facts = serde_json::Value::Object(
+        response
+            .headers()
+            .iter()
+            .filter_map(|(name, value)| {
+                let name = name.as_str().strip_prefix("x-althing-")?.replace('-', "_");
+                Some((name, value.to_str().ok()?.into()))
+            })
+            .collect(),
+    );
+    let mut rest = String::new();
     while let Some(bytes) = response.chunk().await? {
         rest.push_str(&String::from_utf8_lossy(&bytes));
         while let Some(end) = rest.find('\n') {
@@ -357,7 +383,12 @@ async fn ask(args: AskArgs, json: bool) -> Result<()> {
     }
     println!();
     for name in ["order", "provider", "fee", "verification", "output_cid", "receipt"] {
-        eprintln!("{name:<12}  {}", facts[name].as_str().unwrap_or("?"));
+        if let Some(value) = facts[name].as_str() {
+            eprintln!("{name:<12}  {value}");
+        }
+    }
+    if facts["model_verification"] == "none" {
+        eprintln!("note: nobody can check this model's answers");
     }
     Ok(())
 }
@@ -414,7 +445,7 @@ async fn key(command: KeyCommand, json: bool) -> Result<()> {
 pub(crate) fn read_package(path: &Path) -> Result<Package> {
     let package = Package::from_path(path).with_context(|| format!("the package in {}", path.display()))?;
     // A package that does not load is of no use to anybody.
-    althing_runtime::load(&package, 1).with_context(|| format!("the package in {}", path.display()))?;
+    althing_runtime::check(&package).with_context(|| format!("the package in {}", path.display()))?;
     Ok(package)
 }
 
@@ -458,6 +489,7 @@ async fn model(command: ModelCommand, json: bool) -> Result<()> {
             "governance alone sets rewards: propose it with `althing proposal create --title TITLE --reward \
              {model}=RATE_PERCENT:UNIT_BYTES`"
         ),
+        ModelCommand::Adapt(args) => upstreams::adapt(args, json).await,
         ModelCommand::Pack(args) => packages::pack(&args, json),
         ModelCommand::Publish(args) => packages::publish(args, json).await,
         ModelCommand::Pull(args) => packages::pull(args, json).await,

@@ -2,18 +2,23 @@
 
 use crate::{
     cli::DevArgs,
-    home::{CoordinatorHome, Home, Plan},
+    home::{CoordinatorHome, Home, Plan, PlannedModel},
     local::threads_of_machine,
     output::{self, spinner},
+    packages,
     roles::{self, Engines, RunningGateway, RunningNode, RunningProvider, bind},
     shipped,
+    upstreams::{self, UpstreamSettings},
 };
 use althing_content::Cid;
-use althing_gateway::{Answer, ApiKey, Ask, AskInput, LaneWish, Level, Progress};
+use althing_gateway::{Answer, AnswerOutput, ApiKey, Ask, AskInput, LaneWish, Level, Progress};
 use althing_provider::Behaviour;
-use althing_runtime::{ChatInput, Engine, Package};
+use althing_runtime::{
+    ChatInput, EmbeddingInput, Engine, ImageInput, Interface, Package, SpeechInput, embedding::Vector,
+    media::IMAGE_SIDE_DEFAULT,
+};
 use althing_sdk::LedgerClient;
-use althing_types::{Hash, genesis::GenesisModel, profile};
+use althing_types::{Hash, Verification, genesis::GenesisModel, profile};
 use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
 use std::{
@@ -38,6 +43,7 @@ struct Network {
     home: Home,
     /// The model that questions go to.
     model: String,
+    asks: Asks,
 }
 
 /// What `--ready-json` writes.
@@ -72,6 +78,7 @@ struct Told<'a> {
     output_cid: althing_content::Cid,
     agreed_by: &'a [althing_types::Address],
     verification: Level,
+    model_verification: Verification,
     fee: althing_types::Amount,
     receipt: &'a str,
     refuted_orders: Vec<althing_types::OrderId>,
@@ -114,7 +121,8 @@ pub async fn run(args: DevArgs, json: bool) -> Result<()> {
     }
     if let Some(question) = &args.ask {
         let (answer, refuted) = ask(&network, question).await?;
-        tell(&answer, refuted, json, begun.elapsed())?;
+        let shown = network.asks.show(&answer, &network.home.0)?;
+        tell(&answer, &shown, refuted, json, begun.elapsed())?;
     }
     if args.exit {
         stop(network).await;
@@ -145,7 +153,11 @@ async fn start(args: &DevArgs, progress: &indicatif::ProgressBar) -> Result<Netw
         Some(directory) => directory.clone(),
         None => tempfile::Builder::new().prefix("althing-dev-").tempdir()?.keep(),
     });
-    let own = args.model.as_deref().map(|path| own_model(path, progress)).transpose()?;
+    let own = match (&args.model, &args.upstream) {
+        (Some(path), _) => Some(own_model(path, progress)?),
+        (None, Some(url)) => Some(upstream_model(url, args, progress).await?),
+        (None, None) => None,
+    };
     if !home.exists() {
         if args.liars > args.providers {
             bail!("{} of {} providers cannot lie", args.liars, args.providers);
@@ -157,7 +169,7 @@ async fn start(args: &DevArgs, progress: &indicatif::ProgressBar) -> Result<Netw
             coordinators: args.coordinators,
             providers: args.providers,
             profile,
-            models: own.iter().map(|own| (own.name.clone(), own.package)).collect(),
+            models: own.iter().map(OwnModel::planned).collect(),
             test_asset: true,
             port_base: 7700,
         })?;
@@ -182,12 +194,17 @@ async fn start(args: &DevArgs, progress: &indicatif::ProgressBar) -> Result<Netw
     let shipped = Arc::from(althing_runtime::load(&package, 1)?);
     let mut loaded: BTreeMap<Cid, Arc<dyn Engine>> = BTreeMap::from([(package.cid, shipped)]);
     let mut model = "tiny-stories".to_owned();
-    if let Some(own) = own {
-        let registered = genesis.models.iter().find(|model| model.package == own.package);
+    if let Some(own) = &own {
+        let registered = genesis.models.iter().find(|model| model.package == own.package.cid);
         model = registered.map(|model| model.name.clone()).with_context(|| {
-            format!("the network in {} was made without this model: --model is for new networks", home.0.display())
+            format!(
+                "the network in {} was made without this model: --model and --upstream are for new networks",
+                home.0.display()
+            )
         })?;
-        loaded.insert(own.package, own.engine);
+        if let Runs::Here(engine) = &own.runs {
+            loaded.insert(own.package.cid, engine.clone());
+        }
     }
     let engine_of = |model: &GenesisModel| Some((model.id(), loaded.get(&model.package)?.clone()));
     let engines: Engines = genesis.models.iter().filter_map(engine_of).collect();
@@ -213,12 +230,19 @@ async fn start(args: &DevArgs, progress: &indicatif::ProgressBar) -> Result<Netw
         // Nothing here outlives the process, so any free port will do.
         settings.listen = SocketAddr::from(LOOPBACK_ANY);
         settings.content_sources = content_sources.clone();
+        // Those that this process was not given are not there.
+        let is_here = |name: &str| genesis.models.iter().any(|m| m.name == name && engines.contains_key(&m.id()));
+        settings.models.retain(|name| is_here(name));
+        if let Some(OwnModel { package, runs: Runs::Elsewhere(upstream), .. }) = &own {
+            packages::keep(package, &*Arc::new(settings.content.open(directory.join("content"))?))?;
+            settings.upstreams.insert(model.clone(), upstream.clone());
+        }
         if index + args.liars >= count {
             settings.behaviour = Behaviour::Liar;
         }
         let listener = bind(settings.listen).await?;
         let client = client_of(index as usize);
-        providers.push(roles::start_provider(&directory, settings, client, listener, Some(engines.clone())).await?);
+        providers.push(roles::start_provider(&directory, settings, client, listener, &engines, &[]).await?);
     }
     wait_for_supporters(&*nodes[0].client, &providers).await?;
 
@@ -229,14 +253,124 @@ async fn start(args: &DevArgs, progress: &indicatif::ProgressBar) -> Result<Netw
     let keys: Vec<ApiKey> = serde_json::from_slice(&std::fs::read(directory.join("api-keys.json"))?)?;
     let api_key =
         keys.into_iter().next().context("the gateway's home has no API key: `althing key create` makes one")?;
-    Ok(Network { gateway, providers, nodes, api_key, home, model })
+    let interface = match &own {
+        Some(own) => own.package.manifest.interface()?,
+        None => Interface::Chat,
+    };
+    let asks = match own.map(|own| own.package.manifest) {
+        Some(manifest) if manifest.passes_through() => Asks::Passthrough(interface),
+        Some(manifest) if manifest.is_served_elsewhere() => Asks::Chosen(interface),
+        _ => Asks::Open(interface),
+    };
+    Ok(Network { gateway, providers, nodes, api_key, home, model, asks })
+}
+
+/// How questions to the model are put.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asks {
+    Open(Interface),
+    /// Nobody can check its answers. (T-20)
+    Chosen(Interface),
+    /// In OpenAI's own words.
+    Passthrough(Interface),
+}
+
+impl Asks {
+    fn lane(self) -> LaneWish {
+        match self {
+            Self::Open(_) => LaneWish::Open,
+            Self::Chosen(_) | Self::Passthrough(_) => LaneWish::Chosen,
+        }
+    }
+
+    fn input(self, question: &str) -> Result<AskInput> {
+        Ok(match self {
+            Self::Passthrough(interface @ Interface::Chat) => {
+                let body = serde_json::json!({"messages": [{"role": "user", "content": question}]});
+                AskInput::Passthrough { interface, body: body.to_string() }
+            }
+            Self::Passthrough(interface) => {
+                bail!("--ask is for models that chat; this one answers at /v1/{}", interface.path())
+            }
+            Self::Open(interface) | Self::Chosen(interface) => match interface {
+                Interface::Chat => AskInput::Chat(ChatInput::ask(question)),
+                Interface::Embedding => AskInput::Embedding(EmbeddingInput { texts: vec![question.into()] }),
+                Interface::Json => AskInput::Json(question.into()),
+                Interface::Image => AskInput::Image(ImageInput {
+                    prompt: question.into(),
+                    width: IMAGE_SIDE_DEFAULT,
+                    height: IMAGE_SIDE_DEFAULT,
+                }),
+                Interface::Speech => AskInput::Speech(SpeechInput {
+                    text: question.into(),
+                    voice: None,
+                    format: None,
+                    speed: None,
+                    instructions: None,
+                }),
+            },
+        })
+    }
+
+    /// An answer for people; files go into `directory`.
+    fn show(self, answer: &Answer, directory: &Path) -> Result<String> {
+        Ok(match &answer.output {
+            AnswerOutput::Chat { text, .. } => text.clone(),
+            AnswerOutput::Json(output) => output.clone(),
+            AnswerOutput::Embeddings { vectors, .. } => {
+                let vector = vectors.first().and_then(Vector::values).unwrap_or_default();
+                format!("a vector of {} numbers", vector.len())
+            }
+            AnswerOutput::File { media_type, bytes } => {
+                let extension = media_type.rsplit('/').next().unwrap_or("bin");
+                let path = directory.join(format!("{}.{extension}", answer.order.id.short()));
+                std::fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
+                path.display().to_string()
+            }
+            AnswerOutput::Passthrough(bytes) => {
+                let body: serde_json::Value = serde_json::from_slice(bytes)?;
+                body["choices"][0]["message"]["content"].as_str().unwrap_or_default().to_owned()
+            }
+        })
+    }
 }
 
 /// A model of one's own, to be served beside the shipped one.
 struct OwnModel {
     name: String,
-    package: Cid,
-    engine: Arc<dyn Engine>,
+    package: Package,
+    runs: Runs,
+}
+
+/// Where a model runs.
+enum Runs {
+    Here(Arc<dyn Engine>),
+    Elsewhere(UpstreamSettings),
+}
+
+impl OwnModel {
+    fn planned(&self) -> PlannedModel {
+        let verification = match self.package.manifest.verification.as_str() {
+            "exact" => Verification::Exact,
+            _ => Verification::None,
+        };
+        PlannedModel { name: self.name.clone(), package: self.package.cid, verification }
+    }
+}
+
+/// The model of a server that is there already.
+async fn upstream_model(url: &str, args: &DevArgs, progress: &indicatif::ProgressBar) -> Result<OwnModel> {
+    progress.set_message(format!("looking at {url}"));
+    let upstream = args.upstream_server.at(url);
+    let (package, _) = upstreams::describe(&upstream, None, None).await?;
+    let name = package.manifest.name.clone();
+    ensure_other_name(&name)?;
+    Ok(OwnModel { name, package, runs: Runs::Elsewhere(upstream) })
+}
+
+fn ensure_other_name(name: &str) -> Result<()> {
+    anyhow::ensure!(name != "tiny-stories", "the shipped model is called tiny-stories: give yours another name");
+    Ok(())
 }
 
 fn own_model(path: &Path, progress: &indicatif::ProgressBar) -> Result<OwnModel> {
@@ -246,8 +380,8 @@ fn own_model(path: &Path, progress: &indicatif::ProgressBar) -> Result<OwnModel>
     let engine =
         althing_runtime::load(&package, threads).with_context(|| format!("the model in {}", path.display()))?;
     let name = package.manifest.name.clone();
-    anyhow::ensure!(name != "tiny-stories", "the shipped model is called tiny-stories: give yours another name");
-    Ok(OwnModel { name, package: package.cid, engine: Arc::from(engine) })
+    ensure_other_name(&name)?;
+    Ok(OwnModel { name, package, runs: Runs::Here(Arc::from(engine)) })
 }
 
 /// Starts the coordinators on addresses that are free at the moment.
@@ -334,12 +468,15 @@ async fn ask(network: &Network, question: &str) -> Result<(Answer, Vec<althing_t
     let (sender, mut happening) = mpsc::unbounded_channel();
     let ask = Ask {
         model: network.model.clone(),
-        lane: LaneWish::Open,
-        input: AskInput::Chat(ChatInput::ask(question)),
+        lane: network.asks.lane(),
+        input: network.asks.input(question)?,
         seed: None,
         wait: None,
     };
-    let bar = spinner("ordering a run; question and answer are public in the open lane");
+    let bar = spinner(match network.asks {
+        Asks::Open(_) => "ordering a run; question and answer are public in the open lane",
+        _ => "ordering a run from one provider: nobody can check this model's answers",
+    });
     let mut refuted = Vec::new();
     let asking = async {
         let answer = network.gateway.gateway.ask(&network.api_key, &ask, &sender).await;
@@ -381,10 +518,16 @@ async fn ask(network: &Network, question: &str) -> Result<(Answer, Vec<althing_t
     Ok((answer?, refuted))
 }
 
-fn tell(answer: &Answer, refuted: Vec<althing_types::OrderId>, json: bool, elapsed: Duration) -> Result<()> {
+fn tell(
+    answer: &Answer,
+    shown: &str,
+    refuted: Vec<althing_types::OrderId>,
+    json: bool,
+    elapsed: Duration,
+) -> Result<()> {
     if json {
         return output::json(&Told {
-            answer: answer.output.text(),
+            answer: shown,
             order: answer.order.id,
             model: &answer.model.name,
             package: answer.order.package,
@@ -393,13 +536,14 @@ fn tell(answer: &Answer, refuted: Vec<althing_types::OrderId>, json: bool, elaps
             output_cid: answer.output_cid,
             agreed_by: &answer.agreed_by,
             verification: answer.level,
+            model_verification: answer.model.verification,
             fee: answer.order.fee,
             receipt: &answer.receipt_place,
             refuted_orders: refuted,
             elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
         });
     }
-    println!("\n{}\n", answer.output.text());
+    println!("\n{shown}\n");
     let seed = answer.order.seed.map_or("none".into(), |seed| seed.to_string());
     eprintln!("order     {}", answer.order.id);
     eprintln!("model     {} ({})", answer.model.name, answer.order.package);
@@ -411,7 +555,13 @@ fn tell(answer: &Answer, refuted: Vec<althing_types::OrderId>, json: bool, elaps
     }
     eprintln!("fee       {} ALTH", answer.order.fee);
     eprintln!("receipt   {}", answer.receipt_place);
-    eprintln!("          check it: althing verify --rerun {}\n", answer.receipt_place);
+    match answer.model.verification {
+        Verification::Exact => eprintln!("          check it: althing verify --rerun {}\n", answer.receipt_place),
+        Verification::None => eprintln!("          check it: althing verify {}", answer.receipt_place),
+    }
+    if answer.model.verification == Verification::None {
+        eprintln!("note: nobody can check what this model answers; the receipt says who did, and for how much\n");
+    }
     Ok(())
 }
 

@@ -11,7 +11,7 @@
 //!
 //! Each home is complete in itself and may be moved to another machine.
 
-use crate::shipped;
+use crate::{shipped, upstreams::UpstreamSettings};
 use althing_chain::{CoordinatorSecret, NetworkPublic, deal};
 use althing_content::{BlobStore, Cid, disk::Options, gateway::Settings};
 use althing_gateway::{ApiKey, ApiKeys, GatewayConfig};
@@ -42,12 +42,20 @@ pub struct Plan {
     pub coordinators: u32,
     pub providers: u32,
     pub profile: Profile,
-    /// Models beside the shipped one that all providers serve, by name and package.
-    pub models: Vec<(String, Cid)>,
+    /// Models beside the shipped one that all providers serve.
+    pub models: Vec<PlannedModel>,
     /// Whether the client and the maker hold a test asset, to try the market with. (G-4)
     pub test_asset: bool,
     /// First of the ports: coordinators' own, their APIs, providers, the gateway.
     pub port_base: u16,
+}
+
+/// A model of a new network.
+#[derive(Clone, Debug)]
+pub struct PlannedModel {
+    pub name: String,
+    pub package: Cid,
+    pub verification: Verification,
 }
 
 /// `node.toml`.
@@ -122,6 +130,9 @@ pub struct ProviderSettings {
     /// What it keeps and gives out.
     #[serde(default, skip_serializing_if = "ContentSettings::is_default")]
     pub content: ContentSettings,
+    /// Servers elsewhere that run models for it, by the models' names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub upstreams: BTreeMap<String, UpstreamSettings>,
 }
 
 /// `[content]` in `provider.toml` and `gateway.toml`: what a role keeps and gives out; `content.md`.
@@ -301,7 +312,11 @@ impl Home {
         let content_sources = vec![format!("http://{}", port(60)?)];
         let node = format!("http://{}", api(0)?);
 
-        let shipped = ("tiny-stories".to_owned(), shipped::tiny_stories()?.cid);
+        let shipped = PlannedModel {
+            name: "tiny-stories".into(),
+            package: shipped::tiny_stories()?.cid,
+            verification: Verification::Exact,
+        };
         let models: Vec<_> = std::iter::once(shipped).chain(plan.models.iter().cloned()).collect();
         let (client, maker) = (WalletSigner::random(), WalletSigner::random());
         let session = SessionKeyPair::random();
@@ -350,7 +365,7 @@ impl Home {
                 node: format!("http://{}", api(index % plan.coordinators)?),
                 listen: port(40 + index)?,
                 endpoint: None,
-                models: models.iter().map(|(name, _)| name.clone()).collect(),
+                models: models.iter().map(|model| model.name.clone()).collect(),
                 policy: PolicyName::default(),
                 earning_min: Amount::ZERO,
                 compute_cost_per_hour: Amount::ZERO,
@@ -362,18 +377,19 @@ impl Home {
                 prefix_cache_max_bytes: gibibyte(),
                 behaviour: Behaviour::Honest,
                 content: ContentSettings::default(),
+                upstreams: BTreeMap::new(),
             };
             create(&home.join("provider.toml"), toml::to_string_pretty(&settings)?)?;
         }
 
         let coordinators: Vec<_> = (0..plan.coordinators).map(|_| WalletSigner::random()).collect();
-        let genesis_model = |(name, package): &(String, Cid)| GenesisModel {
-            name: name.clone(),
+        let genesis_model = |model: &PlannedModel| GenesisModel {
+            name: model.name.clone(),
             owner: maker.account(),
-            package: *package,
+            package: model.package,
             fee: Amount(Amount::TOKEN.0 / 1_000),
             payee: maker.account(),
-            verification: Verification::Exact,
+            verification: model.verification,
             reward: None,
         };
         let genesis = Genesis {

@@ -2,11 +2,12 @@
 
 use crate::output;
 use althing_runtime::{
-    ChatInput, Engine as _, Interface, Package,
+    ChatInput, Engine as _, ImageInput, Interface, Package, SpeechInput,
     local::{
         FinishReason, Level, LocalEmbeddingModel, LocalModel, LocalRequest, LocalRun, LocalTranscript, Plan, Sampling,
         logits_digest,
     },
+    media::IMAGE_SIDE_DEFAULT,
     package::{Files, Manifest},
     wasm::{RefusalOutput, WasmEngine},
 };
@@ -46,6 +47,9 @@ pub struct RunArgs {
     /// What a model of the JSON interface is given.
     #[arg(long, value_name = "JSON", conflicts_with = "prompt")]
     input: Option<String>,
+    /// Where the picture or sound of such a model goes; `-` for stdout.
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
     /// Write the prompt as the model's own template does.
     #[arg(long)]
     chat: bool,
@@ -224,18 +228,35 @@ fn run_guest(package: &Package, args: RunArgs, plan: Plan, json: bool) -> Result
     let engine = WasmEngine::load(package, plan);
     spinner.finish_and_clear();
     let engine = engine?;
+    let is_file = matches!(engine.interface(), Interface::Image | Interface::Speech);
+    anyhow::ensure!(
+        is_file || args.output.is_none(),
+        "--output is for pictures and sounds: this model's answers go to stdout"
+    );
+    let prompt = args.prompt.unwrap_or_default();
     let input = match (engine.interface(), args.input) {
-        (Interface::Json, Some(input)) => input.into_bytes(),
-        (Interface::Json, None) => anyhow::bail!("this model takes JSON: say --input '…'"),
+        (Interface::Json | Interface::Image | Interface::Speech, Some(input)) => input.into_bytes(),
+        (Interface::Json | Interface::Embedding, None) => anyhow::bail!("this model takes JSON: say --input '…'"),
+        (Interface::Image, None) => {
+            ImageInput { prompt, width: IMAGE_SIDE_DEFAULT, height: IMAGE_SIDE_DEFAULT }.to_bytes()
+        }
+        (Interface::Speech, None) => {
+            SpeechInput { text: prompt, voice: None, format: None, speed: None, instructions: None }.to_bytes()
+        }
         (_, Some(_)) => anyhow::bail!("--input is for models of the JSON interface: this one takes a --prompt"),
-        (_, None) => ChatInput {
+        (Interface::Chat, None) => ChatInput {
             max_tokens: Some(args.max_tokens),
             temperature: args.temperature,
             top_p: args.top_p,
             stop: args.stop,
-            ..ChatInput::ask(&args.prompt.unwrap_or_default())
+            ..ChatInput::ask(&prompt)
         }
         .to_bytes(),
+    };
+    let target = match (is_file, &args.output) {
+        (true, None) => anyhow::bail!("this model gives a file: say where it goes, --output FILE, or `-` for stdout"),
+        (true, Some(path)) => Some(path.clone()),
+        (false, _) => None,
     };
     let mut stdout = std::io::stdout();
     let started = Instant::now();
@@ -243,19 +264,26 @@ fn run_guest(package: &Package, args: RunArgs, plan: Plan, json: bool) -> Result
         json || (write!(stdout, "{piece}").is_ok() && stdout.flush().is_ok())
     })?;
     let took = started.elapsed();
-    let output: serde_json::Value = serde_json::from_slice(&ran.output)?;
+    if let Some(RefusalOutput { error }) = RefusalOutput::parse(&ran.output).filter(|_| !json) {
+        anyhow::bail!("{}: {}", error.code, error.message);
+    }
+    let output = match target {
+        Some(target) if RefusalOutput::parse(&ran.output).is_none() => {
+            write_file(&target, &ran.output)?;
+            serde_json::json!({"file": target, "bytes": ran.output.len()})
+        }
+        _ => serde_json::from_slice(&ran.output)?,
+    };
     if json {
         return output::json(&serde_json::json!({
             "output": output, "fuel": ran.fuel, "init_fuel": engine.init_fuel(), "seconds": took.as_secs_f64(),
             "log": engine.log(),
         }));
     }
-    if let Some(RefusalOutput { error }) = RefusalOutput::parse(&ran.output) {
-        anyhow::bail!("{}: {}", error.code, error.message);
-    }
     match engine.interface() {
         Interface::Json => println!("{output}"),
-        _ => println!(),
+        Interface::Chat | Interface::Embedding => println!(),
+        Interface::Image | Interface::Speech => eprintln!("file       {} bytes", ran.output.len()),
     }
     if !engine.log().is_empty() {
         eprintln!("log        {}", engine.log().trim_end());
@@ -264,6 +292,15 @@ fn run_guest(package: &Package, args: RunArgs, plan: Plan, json: bool) -> Result
     eprintln!("fuel       {fuel}, and {} of init", engine.init_fuel());
     eprintln!("time       {:.3} s", took.as_secs_f64());
     Ok(())
+}
+
+/// Writes a picture or a sound, into a file that does not exist yet or to stdout.
+fn write_file(target: &Path, bytes: &[u8]) -> Result<()> {
+    if target == Path::new("-") {
+        return Ok(std::io::stdout().write_all(bytes)?);
+    }
+    let file = std::fs::File::create_new(target);
+    file.and_then(|mut file| file.write_all(bytes)).with_context(|| format!("cannot write {}", target.display()))
 }
 
 /// Checks a transcript.

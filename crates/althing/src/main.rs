@@ -21,6 +21,7 @@ mod shares;
 mod shipped;
 mod staking;
 mod units;
+mod upstreams;
 
 use clap::Parser as _;
 use std::process::ExitCode;

@@ -192,7 +192,7 @@ pub async fn pull(args: PullArgs, json: bool) -> Result<()> {
 }
 
 /// The manifest of a package in a store, and its files' sizes.
-fn contents(store: &Arc<BlobStore>, cid: &Cid) -> Result<(Manifest, BTreeMap<String, u64>)> {
+pub fn contents(store: &Arc<BlobStore>, cid: &Cid) -> Result<(Manifest, BTreeMap<String, u64>)> {
     let entries = list(&**store, cid).with_context(|| format!("{cid} is no package: it is no directory"))?;
     let manifest = entries.iter().find(|entry| entry.name == "model.toml");
     let manifest = manifest.with_context(|| format!("{cid} is no package: it has no model.toml"))?;

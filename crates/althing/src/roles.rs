@@ -4,13 +4,14 @@
 use crate::{
     home::{CoordinatorHome, GatewaySettings, ProviderSettings, read_toml},
     local::threads_of_machine,
-    shipped,
+    packages, shipped,
+    upstreams::{UpstreamArg, Upstreams},
 };
 use althing_chain::{ChainConfig, MempoolConfig, Node, NodeConfig, Pacing};
 use althing_content::{BlobStore, Client, Limits, fetch_dag};
-use althing_gateway::{ApiKeys, FileReceipts, Gateway, GatewayConfig, HttpDeliveries};
+use althing_gateway::{ApiKeys, FileReceipts, Gateway, GatewayConfig, HttpDeliveries, StorePackages};
 use althing_node::{InputWatch, LedgerMachine, NodeClient};
-use althing_provider::{FileJournal, ModelServer, Provider, ProviderConfig, ServedModel, Source};
+use althing_provider::{Adapters, AllModels, FileJournal, ModelServer, Provider, ProviderConfig, ServedModel, Source};
 use althing_runtime::{Engine, Package};
 use althing_sdk::{Clock, FetchedContent, HttpClient, LedgerClient, Sender, SessionKeyPair, StoreContent, SystemClock};
 use althing_types::ModelId;
@@ -145,23 +146,39 @@ pub async fn wait_ready(client: &dyn LedgerClient, wait: Duration) -> Result<()>
     }
 }
 
-/// Models to be served, by name: the shipped one from the binary, others from `store`, to which those that
-/// it lacks are brought from `sources`.
+/// Models that a provider serves: on engines here, or on servers elsewhere.
+#[derive(Default)]
+struct ToServe {
+    here: BTreeMap<ModelId, ServedModel>,
+    elsewhere: Adapters,
+}
+
+/// Where models are found.
+struct Found<'a> {
+    /// Those already in memory in this process.
+    engines: &'a Engines,
+    store: &'a Arc<BlobStore>,
+    /// Where packages come from that the store lacks.
+    sources: &'a [String],
+    upstreams: &'a Upstreams,
+    /// The provider's home.
+    home: &'a Path,
+}
+
+/// Models to be served, by name: the shipped one from the binary, others from the store, to which those that
+/// it lacks are brought.
 ///
 /// # Errors
 /// If one is not registered or nowhere to be found.
-async fn models_to_serve(
-    client: &dyn LedgerClient,
-    names: &[String],
-    store: &Arc<BlobStore>,
-    sources: &[String],
-) -> Result<BTreeMap<ModelId, ServedModel>> {
+async fn models_to_serve(client: &dyn LedgerClient, names: &[String], found: &Found<'_>) -> Result<ToServe> {
     let shipped = shipped::tiny_stories()?;
     let threads = threads_of_machine();
-    let mut models = BTreeMap::new();
+    let mut models = ToServe::default();
     for name in names {
         let model = client.model(name).await.with_context(|| format!("the model {name}"))?;
-        let source = if model.package == shipped.cid {
+        let source = if let Some(engine) = found.engines.get(&model.id) {
+            Source::Shared(engine.clone())
+        } else if model.package == shipped.cid {
             // Products so small are not split among threads.
             Source::Package {
                 bytes: shipped.bytes(),
@@ -169,12 +186,22 @@ async fn models_to_serve(
             }
         } else {
             let cid = model.package;
-            let bytes = fetch_package(store, cid, sources).await.with_context(|| format!("the package of {name}"))?;
-            let store = store.clone();
+            let fetched = fetch_package(found.store, cid, found.sources).await;
+            let bytes = fetched.with_context(|| format!("the package of {name}"))?;
+            let (manifest, _) = packages::contents(found.store, &cid)?;
+            if manifest.is_served_elsewhere() {
+                let adapter = found.upstreams.adapter(name, &manifest, found.home).await?;
+                if let Some(trouble) = adapter.look().await {
+                    eprintln!("note: {name} has no use at the moment and is tried again: {trouble}");
+                }
+                models.elsewhere.insert(model.id, Arc::new(adapter));
+                continue;
+            }
+            let store = found.store.clone();
             let load = move || althing_runtime::load(&Package::from_store(&*store, &cid)?, threads);
             Source::Package { bytes, load: Arc::new(load) }
         };
-        models.insert(model.id, ServedModel { name: name.clone(), source });
+        models.here.insert(model.id, ServedModel { name: name.clone(), source });
     }
     Ok(models)
 }
@@ -205,6 +232,8 @@ pub fn package_pin(cid: &althing_content::Cid) -> String {
 pub struct RunningProvider {
     pub provider: Arc<Provider>,
     pub endpoint: SocketAddr,
+    /// Names of the models that it serves.
+    pub models: Vec<String>,
     _tasks: Tasks,
 }
 
@@ -214,12 +243,8 @@ async fn package_bytes(store: &Arc<BlobStore>, cid: althing_content::Cid) -> Res
     Ok(tokio::task::spawn_blocking(move || Package::bytes_in_store(&*store, &cid)).await??)
 }
 
-/// An engine that other roles of the process use too.
-fn shared((id, engine): (ModelId, Arc<dyn Engine>)) -> (ModelId, ServedModel) {
-    (id, ServedModel { name: id.to_string(), source: Source::Shared(engine) })
-}
-
-/// Starts a provider from its home. `engines` are those already in memory in this process.
+/// Starts a provider from its home. `engines` are those already in memory in this process; `upstreams` are servers
+/// elsewhere beside those of the settings.
 ///
 /// # Errors
 /// If its files or address cannot be used, or a model cannot be loaded.
@@ -228,17 +253,24 @@ pub async fn start_provider(
     settings: ProviderSettings,
     client: Arc<dyn LedgerClient>,
     listener: TcpListener,
-    engines: Option<Engines>,
+    engines: &Engines,
+    upstreams: &[UpstreamArg],
 ) -> Result<RunningProvider> {
     let store = Arc::new(settings.content.open(directory.join("content"))?);
     let store_private = Arc::new(settings.content.open(directory.join("private"))?);
     let serving = settings.content.gateway();
-    let models = match engines {
-        Some(engines) => engines.into_iter().map(shared).collect(),
-        None => models_to_serve(&*client, &settings.models, &store, &settings.content_sources).await?,
-    };
-    let ids = models.keys().copied().collect();
-    let server = ModelServer::start(models, settings.server()).await?;
+    let upstreams = Upstreams::new(&settings.upstreams, upstreams)?;
+    let named = upstreams.by_model.keys().filter(|name| !settings.models.contains(name));
+    let names: Vec<_> = settings.models.iter().chain(named).cloned().collect();
+    let (sources, home) = (&settings.content_sources[..], directory);
+    let found = Found { engines, store: &store, sources, upstreams: &upstreams, home };
+    let models = models_to_serve(&*client, &names, &found).await?;
+    let ids = models.here.keys().chain(models.elsewhere.keys()).copied().collect();
+    let server = ModelServer::start(models.here, settings.server()).await?;
+    let mut tasks = Tasks::default();
+    for adapter in models.elsewhere.values().cloned() {
+        tasks.add(async move { adapter.watch().await });
+    }
     let key = SessionKeyPair::read(&directory.join("session.key"))?;
     let chain = client.status().await?.chain;
     let address = listener.local_addr()?;
@@ -264,17 +296,16 @@ pub async fn start_provider(
         key,
         content: Arc::new(StoreContent(store.clone())),
         content_private: Arc::new(StoreContent(store_private)),
-        compute: Arc::new(server),
+        compute: Arc::new(AllModels { here: server, elsewhere: models.elsewhere }),
         journal: Arc::new(FileJournal::open(directory.join("journal"))?),
     };
     let provider = Arc::new(Provider::new(config, chain, parts));
-    let mut tasks = Tasks::default();
     serve(&mut tasks, listener, althing_provider::router(provider.clone(), store, serving));
     tasks.add({
         let provider = provider.clone();
         async move { provider.run().await }
     });
-    Ok(RunningProvider { provider, endpoint: address, _tasks: tasks })
+    Ok(RunningProvider { provider, endpoint: address, models: names, _tasks: tasks })
 }
 
 /// A gateway with its API.
@@ -311,6 +342,7 @@ pub async fn start_gateway(
         content: Arc::new(StoreContent(store.clone())),
         deliveries: Arc::new(HttpDeliveries::new()?),
         receipts: Arc::new(FileReceipts::open(directory.join("receipts"))?),
+        packages: Arc::new(StorePackages(store.clone())),
         engines,
     };
     let gateway = Arc::new(Gateway::new(config, parts).await?);

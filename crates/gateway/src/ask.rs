@@ -2,22 +2,27 @@
 
 use crate::{
     deliveries::{Deliveries, DeliveryError},
+    forms::{Form, Forms, Sources},
     keys::ApiKey,
+    packages::Packages,
     receipts::Receipts,
 };
 use althing_content::file_cid;
 use althing_runtime::{
-    ChatInput, ChatOutput, EmbeddingInput, EmbeddingOutput, Engine, Interface, chat::Finish, embedding::Vector,
+    ChatInput, ChatOutput, EmbeddingInput, EmbeddingOutput, Engine, ImageInput, Interface, SpeechInput,
+    chat::Finish,
+    embedding::Vector,
+    media::{audio_type, image_type},
     wasm::RefusalOutput,
 };
 use althing_sdk::{
     ClientError, Clock, Content, ContentError, LedgerClient, Receipt, SendError, Sender,
-    delivery::{DeliveryRequest, Frame, Transcript},
+    delivery::{DeliveryRequest, FailureReason, Frame, Transcript},
     order_until,
 };
 use althing_types::{
     Address, Amount, Call, ChainId, Cid, Input, Lane, LedgerError, Model, ModelId, Order, OrderId, OrderState, Params,
-    Provider, RefundReason, call::OrderSubmit, object::INLINE_INPUT_BYTES_MAX,
+    Provider, RefundReason, Verification, call::OrderSubmit, object::INLINE_INPUT_BYTES_MAX,
 };
 use futures::StreamExt as _;
 use parking_lot::Mutex;
@@ -70,6 +75,8 @@ pub struct Parts {
     pub content: Arc<dyn Content>,
     pub deliveries: Arc<dyn Deliveries>,
     pub receipts: Arc<dyn Receipts>,
+    /// Where packages say what form their models' requests have.
+    pub packages: Arc<dyn Packages>,
     /// Models at hand: inputs that are too long for them are refused before anybody pays.
     pub engines: BTreeMap<ModelId, Arc<dyn Engine>>,
 }
@@ -113,6 +120,21 @@ pub enum AskInput {
     Embedding(EmbeddingInput),
     /// Whatever the model takes, in the client's own words: its bytes are what is run on.
     Json(String),
+    Image(ImageInput),
+    Speech(SpeechInput),
+    /// A client's request, for a model whose server takes it as it is.
+    Passthrough {
+        interface: Interface,
+        /// A JSON object without the model's name.
+        body: String,
+    },
+}
+
+impl Ask {
+    /// The interface of its input.
+    pub fn input_interface(&self) -> Interface {
+        self.input.interface()
+    }
 }
 
 impl AskInput {
@@ -121,7 +143,14 @@ impl AskInput {
             Self::Chat(input) => input.to_bytes(),
             Self::Embedding(input) => input.to_bytes(),
             Self::Json(input) => input.clone().into_bytes(),
+            Self::Image(input) => input.to_bytes(),
+            Self::Speech(input) => input.to_bytes(),
+            Self::Passthrough { body, .. } => body.clone().into_bytes(),
         }
+    }
+
+    fn passes_through(&self) -> bool {
+        matches!(self, Self::Passthrough { .. })
     }
 
     fn interface(&self) -> Interface {
@@ -129,6 +158,9 @@ impl AskInput {
             Self::Chat(_) => Interface::Chat,
             Self::Embedding(_) => Interface::Embedding,
             Self::Json(_) => Interface::Json,
+            Self::Image(_) => Interface::Image,
+            Self::Speech(_) => Interface::Speech,
+            Self::Passthrough { interface, .. } => *interface,
         }
     }
 }
@@ -176,14 +208,23 @@ pub enum AnswerOutput {
     },
     /// As the model wrote it.
     Json(String),
+    /// A picture or a sound.
+    File {
+        media_type: &'static str,
+        bytes: Vec<u8>,
+    },
+    /// As the model's server wrote it: text, or a sound.
+    Passthrough(Vec<u8>),
 }
 
 impl AnswerOutput {
-    /// The answer's words; only chat has any.
+    /// What is said of the answer while it is made: the words of a chat, whatever a server writes.
     pub fn text(&self) -> &str {
         match self {
             Self::Chat { text, .. } => text,
-            Self::Embeddings { .. } | Self::Json(_) => "",
+            // What is no text is not said.
+            Self::Passthrough(bytes) => std::str::from_utf8(bytes).unwrap_or_default(),
+            Self::Embeddings { .. } | Self::Json(_) | Self::File { .. } => "",
         }
     }
 }
@@ -214,6 +255,8 @@ pub enum AskError {
     Refused { code: String, message: String },
     #[error("no provider serves {0} at the moment")]
     NoProvider(String),
+    #[error("nobody who serves {0} says what it takes: its package cannot be fetched at the moment")]
+    PackageUnavailable(String),
     #[error("nobody answered order {0} in time; its fee is refunded")]
     NotAnswered(OrderId),
     #[error("the answers of {0} orders were refuted; their fees are refunded")]
@@ -260,9 +303,20 @@ pub struct Gateway {
     /// One sender per session key: two would fight over its nonce.
     senders: Mutex<BTreeMap<althing_types::SessionPublicKey, Arc<Sender>>>,
     choice: Mutex<StdRng>,
+    forms: Forms,
 }
 
 type ProgressSender = mpsc::UnboundedSender<Progress>;
+
+/// Why a provider gave up.
+fn failure(reason: FailureReason, code: Option<String>, message: String) -> AskError {
+    match reason {
+        FailureReason::Refused => AskError::Refused { code: code.unwrap_or_else(|| "invalid_input".into()), message },
+        FailureReason::Busy => DeliveryError::Busy(message).into(),
+        FailureReason::Unavailable => DeliveryError::Unavailable(message).into(),
+        FailureReason::Failed => DeliveryError::Refused(message).into(),
+    }
+}
 
 /// Nobody may be listening any more; the answer is completed all the same.
 fn tell(progress: &ProgressSender, what: Progress) {
@@ -284,23 +338,37 @@ fn level_wanted(ask: &Ask, params: &Params) -> Result<Level, AskError> {
     }
 }
 
-/// Refuses what the model would refuse, before anybody pays.
-fn check_input(engine: &dyn Engine, ask: &Ask, input: &[u8]) -> Result<(), AskError> {
-    if engine.interface() != ask.input.interface() {
-        let path = match engine.interface() {
-            Interface::Chat => "chat/completions",
-            Interface::Embedding => "embeddings",
-            Interface::Json => "json",
-        };
-        let message = format!("The model `{}` is not for this: it answers at /v1/{path}.", ask.model);
-        return Err(AskError::Refused { code: "wrong_interface".into(), message });
+/// Refuses what is not for this model or this lane, before anybody pays.
+fn check_form(form: Option<Form>, model: &Model, ask: &Ask) -> Result<(), AskError> {
+    let refused = |code: &str, message| Err(AskError::Refused { code: code.into(), message });
+    if ask.lane == LaneWish::Open && model.verification == Verification::None {
+        let message = format!(
+            "Nobody can check the answers of `{0}`, so there is no race for them: ask for `{0}` itself, without `:open`.",
+            model.name
+        );
+        return refused("not_verifiable", message);
     }
+    match form {
+        Some(form) if form.interface != ask.input.interface() => {
+            let path = form.interface.path();
+            let message = format!("The model `{}` is not for this: it answers at /v1/{path}.", ask.model);
+            refused("wrong_interface", message)
+        }
+        Some(form) if form.passes_through != ask.input.passes_through() => {
+            refused("wrong_interface", format!("The model `{}` takes other requests than this one.", ask.model))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses what the model would refuse, before anybody pays.
+fn check_length(engine: &dyn Engine, input: &[u8]) -> Result<(), AskError> {
     match engine.measure(input) {
         Some((tokens, context)) if tokens >= context => {
             let what = match engine.interface() {
                 Interface::Chat => "messages",
                 Interface::Embedding => "longest text",
-                Interface::Json => "input",
+                Interface::Json | Interface::Image | Interface::Speech => "input",
             };
             let message = format!(
                 "This model's maximum context length is {context} tokens. However, your {what} resulted in {tokens} tokens. Please reduce the length of the {what}."
@@ -312,12 +380,15 @@ fn check_input(engine: &dyn Engine, ask: &Ask, input: &[u8]) -> Result<(), AskEr
 }
 
 /// Reads an output of the interface that was asked for.
-fn read_output(interface: Interface, order: OrderId, bytes: &[u8]) -> Result<AnswerOutput, AskError> {
+fn read_output(input: &AskInput, order: OrderId, bytes: &[u8]) -> Result<AnswerOutput, AskError> {
     let unusable = |what: &str, error: serde_json::Error| AskError::Unusable {
         order,
         reason: format!("it is not {what} output: {error}"),
     };
-    let refusal = match interface {
+    if input.passes_through() {
+        return Ok(AnswerOutput::Passthrough(bytes.to_vec()));
+    }
+    let refusal = match input.interface() {
         Interface::Chat => match ChatOutput::parse(bytes).map_err(|error| unusable("a chat", error))? {
             ChatOutput::Answer { text, finish_reason, prompt_tokens, completion_tokens } => {
                 return Ok(AnswerOutput::Chat { text, finish_reason, prompt_tokens, completion_tokens });
@@ -339,6 +410,17 @@ fn read_output(interface: Interface, order: OrderId, bytes: &[u8]) -> Result<Ans
                 return Ok(AnswerOutput::Json(output.get().to_owned()));
             }
         },
+        interface @ (Interface::Image | Interface::Speech) => {
+            let (media_type, what) = match interface {
+                Interface::Image => (image_type(bytes), "a picture"),
+                _ => (audio_type(bytes), "a sound"),
+            };
+            match (media_type, RefusalOutput::parse(bytes)) {
+                (Some(media_type), _) => return Ok(AnswerOutput::File { media_type, bytes: bytes.to_vec() }),
+                (None, Some(refusal)) => refusal.error,
+                (None, None) => return Err(AskError::Unusable { order, reason: format!("it is not {what}") }),
+            }
+        }
     };
     Err(AskError::Refused { code: refusal.code, message: refusal.message })
 }
@@ -352,7 +434,7 @@ impl Gateway {
         let status = parts.client.status().await?;
         let choice = Mutex::new(StdRng::seed_from_u64(config.choice_seed));
         let (chain, network_key) = (status.chain, status.network_key);
-        Ok(Self { config, chain, network_key, parts, senders: Mutex::default(), choice })
+        Ok(Self { config, chain, network_key, parts, senders: Mutex::default(), choice, forms: Forms::default() })
     }
 
     /// The ledger.
@@ -374,18 +456,40 @@ impl Gateway {
         self.senders.lock().entry(signer.key.public()).or_insert_with(sender).clone()
     }
 
+    async fn model(&self, name: &str) -> Result<Model, AskError> {
+        match self.parts.client.model(name).await {
+            Err(ClientError::NotFound(_)) => Err(AskError::UnknownModel(name.to_owned())),
+            other => Ok(other?),
+        }
+    }
+
+    /// What form a model's requests have; `None` if nobody says, and answers can be checked.
+    ///
+    /// # Errors
+    /// If that is not known and has to be.
+    pub async fn form(&self, model: &Model) -> Result<Option<Form>, AskError> {
+        let Parts { engines, packages, client, clock, .. } = &self.parts;
+        self.forms.of(model, &Sources { engines, packages: &**packages, client: &**client, clock: &**clock }).await
+    }
+
+    /// The same by the model's name.
+    ///
+    /// # Errors
+    /// If there is no such model.
+    pub async fn form_of(&self, name: &str) -> Result<Option<Form>, AskError> {
+        self.form(&self.model(name).await?).await
+    }
+
     /// Answers a question, telling `progress` what happens. Ends in bounded time, whatever others do.
     ///
     /// # Errors
     /// Why there is no answer; what was not earned is refunded by the ledger.
     pub async fn ask(&self, key: &ApiKey, ask: &Ask, progress: &ProgressSender) -> Result<Answer, AskError> {
-        let model = match self.parts.client.model(&ask.model).await {
-            Err(ClientError::NotFound(_)) => return Err(AskError::UnknownModel(ask.model.clone())),
-            other => other?,
-        };
+        let model = self.model(&ask.model).await?;
+        check_form(self.form(&model).await?, &model, ask)?;
         let input = ask.input.to_bytes();
         if let Some(engine) = self.parts.engines.get(&model.id) {
-            check_input(&**engine, ask, &input)?;
+            check_length(&**engine, &input)?;
         }
         let params = self.parts.client.params().await?;
         match ask.lane {
@@ -606,7 +710,7 @@ impl Gateway {
                     text.push_str(&piece);
                     tell(progress, Progress::Text(piece));
                 }
-                Frame::Failed { message } => return Err(DeliveryError::Refused(message).into()),
+                Frame::Failed { reason, code, message } => return Err(failure(reason, code, message)),
                 Frame::Done { output, output_bytes } => {
                     let until_ms = self.parts.clock.now_ms() + COMPLETION_WAIT_MS;
                     let (client, clock) = (&*self.parts.client, &*self.parts.clock);
@@ -659,7 +763,7 @@ impl Gateway {
         };
         let receipt_place = self.parts.receipts.keep(&receipt)?;
         Ok(Answer {
-            output: read_output(ask.input.interface(), id, &receipt.output)?,
+            output: read_output(&ask.input, id, &receipt.output)?,
             provider,
             output_cid,
             agreed_by: order.agreements.iter().map(|agreement| agreement.provider).collect(),

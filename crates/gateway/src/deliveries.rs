@@ -4,6 +4,7 @@ use althing_sdk::delivery::{DeliveryRequest, SignedFrame};
 use althing_types::{OrderId, api::ErrorBody};
 use async_trait::async_trait;
 use futures::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
+use reqwest::StatusCode;
 use std::time::Duration;
 use tokio_util::io::StreamReader;
 
@@ -19,6 +20,10 @@ pub enum DeliveryError {
     Unreachable { endpoint: String, reason: String },
     #[error("the provider refused: {0}")]
     Refused(String),
+    #[error("the provider has too much to do: {0}")]
+    Busy(String),
+    #[error("the model is out of the provider's reach: {0}")]
+    Unavailable(String),
     #[error("the provider's stream is broken: {0}")]
     Broken(String),
 }
@@ -70,7 +75,12 @@ impl Deliveries for HttpDeliveries {
         if !response.status().is_success() {
             let status = response.status();
             let reason = response.json::<ErrorBody>().await.map(|body| body.error.message);
-            return Err(DeliveryError::Refused(reason.unwrap_or_else(|_| status.to_string())));
+            let reason = reason.unwrap_or_else(|_| status.to_string());
+            return Err(match status {
+                StatusCode::TOO_MANY_REQUESTS => DeliveryError::Busy(reason),
+                StatusCode::SERVICE_UNAVAILABLE => DeliveryError::Unavailable(reason),
+                _ => DeliveryError::Refused(reason),
+            });
         }
         let reader = StreamReader::new(response.bytes_stream().map_err(std::io::Error::other));
         let codec = tokio_util::codec::LinesCodec::new_with_max_length(LINE_BYTES_MAX);

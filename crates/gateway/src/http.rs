@@ -6,19 +6,25 @@
 //! | `POST /v1/chat/completions` | an answer, streamed or whole |
 //! | `POST /v1/embeddings` | vectors of texts |
 //! | `POST /v1/json` | whatever a model of the JSON interface gives for whatever it takes |
+//! | `POST /v1/images/generations` | pictures of a text |
+//! | `POST /v1/audio/speech` | a text, spoken |
 //! | `GET /v1/receipts/{order}` | a receipt |
 //! | `GET /` | a page to try it |
 //!
 //! All but the page and receipts ask for `Authorization: Bearer` with one of the gateway's keys.
 
 use crate::{
-    ask::{Answer, AskError, Gateway, Progress},
+    ask::{Answer, AnswerOutput, AskError, Gateway, Progress},
     keys::{ApiKey, ApiKeys},
+    media::{ImageRequest, SpeechRequest},
     openai::{
-        ApiError, ChatRequest, Chunks, EmbeddingRequest, JsonRequest, OPEN_SUFFIX, Provenance, completion, listed,
-        receipt_path,
+        ApiError, ChatRequest, Chunks, EmbeddingRequest, JsonRequest, OPEN_SUFFIX, Provenance, completion,
+        delivery_failed, listed, receipt_path,
     },
+    passthrough::{self, Passthrough},
 };
+use althing_runtime::Interface;
+use althing_types::{Address, Amount, Model, OrderId, object::CONTENT_INPUT_BYTES_MAX};
 use axum::{
     Json, Router,
     extract::{DefaultBodyLimit, FromRequestParts, Path, Request, State, rejection::JsonRejection},
@@ -30,10 +36,18 @@ use axum::{
     },
     routing::{get, post},
 };
-use std::{sync::Arc, time::UNIX_EPOCH};
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+use std::{
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
 use tokio::sync::{mpsc, oneshot};
 
-const BODY_BYTES_MAX: usize = 4 << 20;
+/// What fits into an order by its CID, and the rest of a request.
+const BODY_BYTES_MAX: usize = CONTENT_INPUT_BYTES_MAX as usize + (1 << 20);
+/// How long a listing waits for what models take.
+const LISTING_WAIT: Duration = Duration::from_secs(2);
 
 /// What the routes share.
 #[derive(Clone)]
@@ -52,6 +66,8 @@ pub fn router(gateway: Arc<Gateway>, keys: ApiKeys) -> Router {
         .route("/v1/chat/completions", post(chat))
         .route("/v1/embeddings", post(embeddings))
         .route("/v1/json", post(json))
+        .route("/v1/images/generations", post(images))
+        .route("/v1/audio/speech", post(speech))
         .route("/v1/receipts/{order}", get(receipt))
         .fallback(|request: Request| async move {
             ApiError::not_found(format!("Unknown request: {} {}", request.method(), request.uri().path()))
@@ -98,7 +114,13 @@ async fn health(State(shared): State<Shared>) -> Result<impl IntoResponse, ApiEr
 
 async fn models(State(shared): State<Shared>, _: Caller) -> Result<impl IntoResponse, ApiError> {
     let models = shared.gateway.client().models().await.map_err(ledger_error)?;
-    let data: Vec<_> = models.iter().flat_map(|model| listed(model, now_s())).collect();
+    // Those that nobody describes in time are listed all the same.
+    let form = async |model: &Model| {
+        let form = tokio::time::timeout(LISTING_WAIT, shared.gateway.form(model)).await;
+        form.ok().and_then(Result::ok).flatten()
+    };
+    let forms = futures::future::join_all(models.iter().map(form)).await;
+    let data: Vec<_> = models.iter().zip(forms).flat_map(|(model, form)| listed(model, form, now_s())).collect();
     Ok(Json(serde_json::json!({"object": "list", "data": data})))
 }
 
@@ -112,7 +134,8 @@ async fn model(
         Err(althing_sdk::ClientError::NotFound(_)) => return Err(ApiError::model_not_found(&name)),
         other => other.map_err(ledger_error)?,
     };
-    let entry = listed(&model, now_s()).into_iter().find(|entry| entry["id"] == name.as_str());
+    let form = shared.gateway.form(&model).await.ok().flatten();
+    let entry = listed(&model, form, now_s()).into_iter().find(|entry| entry["id"] == name.as_str());
     entry.map(Json).ok_or_else(|| ApiError::model_not_found(&name))
 }
 
@@ -163,12 +186,24 @@ fn api_error(
     }
 }
 
-async fn chat(
-    State(shared): State<Shared>,
-    Caller(key): Caller,
-    body: Result<Json<ChatRequest>, JsonRejection>,
-) -> Result<Response, ApiError> {
-    let Json(request) = body.map_err(|error| ApiError::invalid("body", error.body_text()))?;
+type Body = Result<Json<Box<RawValue>>, JsonRejection>;
+
+/// A body as it came, to be read as what its model takes.
+fn raw(body: Body) -> Result<Box<RawValue>, ApiError> {
+    body.map(|Json(body)| body).map_err(|error| ApiError::invalid("body", error.body_text()))
+}
+
+fn read<T: DeserializeOwned>(body: &RawValue) -> Result<T, ApiError> {
+    serde_json::from_str(body.get())
+        .map_err(|error| ApiError::invalid("body", format!("The request is malformed: {error}")))
+}
+
+async fn chat(State(shared): State<Shared>, Caller(key): Caller, body: Body) -> Result<Response, ApiError> {
+    let body = raw(body)?;
+    if let Some(request) = Passthrough::read(&shared.gateway, Interface::Chat, &body).await? {
+        return pass(&shared, key, request, "messages").await;
+    }
+    let request: ChatRequest = read(&body)?;
     let ask = request.to_ask()?;
     let id = format!("chatcmpl-{:032x}", rand::random::<u128>());
     let (happening, result) = start(&shared, key, ask);
@@ -180,40 +215,140 @@ async fn chat(
     Ok((headers(&Provenance::of(&answer)), Json(body)).into_response())
 }
 
-async fn embeddings(
-    State(shared): State<Shared>,
-    Caller(key): Caller,
-    body: Result<Json<EmbeddingRequest>, JsonRejection>,
-) -> Result<Response, ApiError> {
-    let Json(request) = body.map_err(|error| ApiError::invalid("body", error.body_text()))?;
+async fn embeddings(State(shared): State<Shared>, Caller(key): Caller, body: Body) -> Result<Response, ApiError> {
+    let body = raw(body)?;
+    if let Some(request) = Passthrough::read(&shared.gateway, Interface::Embedding, &body).await? {
+        return pass(&shared, key, request, "input").await;
+    }
+    let request: EmbeddingRequest = read(&body)?;
     let (_, result) = start(&shared, key, request.to_ask()?);
     let answer = api_error(result.await, "input")?;
     Ok((headers(&Provenance::of(&answer)), Json(request.response(&answer)?)).into_response())
 }
 
-async fn json(
-    State(shared): State<Shared>,
-    Caller(key): Caller,
-    body: Result<Json<JsonRequest>, JsonRejection>,
-) -> Result<Response, ApiError> {
-    let Json(request) = body.map_err(|error| ApiError::invalid("body", error.body_text()))?;
+async fn json(State(shared): State<Shared>, Caller(key): Caller, body: Body) -> Result<Response, ApiError> {
+    let request: JsonRequest = read(&raw(body)?)?;
     let (_, result) = start(&shared, key, request.to_ask());
     let answer = api_error(result.await, "input")?;
     Ok((headers(&Provenance::of(&answer)), Json(request.response(&answer)?)).into_response())
 }
 
+async fn images(
+    State(shared): State<Shared>,
+    Caller(key): Caller,
+    request_headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let body = raw(body)?;
+    if let Some(request) = Passthrough::read(&shared.gateway, Interface::Image, &body).await? {
+        return pass(&shared, key, request, "prompt").await;
+    }
+    let request: ImageRequest = read(&body)?;
+    let results: Vec<_> = request.to_asks()?.into_iter().map(|ask| start(&shared, key.clone(), ask).1).collect();
+    let mut answers = Vec::with_capacity(results.len());
+    for result in results {
+        answers.push(api_error(result.await, "prompt")?);
+    }
+    let host = request_headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let base_url = host.map(|host| format!("http://{host}"));
+    let response = request.response(&answers, now_s(), base_url.as_deref())?;
+    let headers = answers.first().map(|answer| headers(&Provenance::of(answer))).unwrap_or_default();
+    Ok((headers, Json(response)).into_response())
+}
+
+async fn speech(State(shared): State<Shared>, Caller(key): Caller, body: Body) -> Result<Response, ApiError> {
+    let body = raw(body)?;
+    if let Some(request) = Passthrough::read(&shared.gateway, Interface::Speech, &body).await? {
+        return pass(&shared, key, request, "input").await;
+    }
+    let request: SpeechRequest = read(&body)?;
+    let (_, result) = start(&shared, key, request.to_ask()?);
+    let answer = api_error(result.await, "input")?;
+    let headers = headers(&Provenance::of(&answer));
+    match answer.output {
+        AnswerOutput::File { media_type, bytes } => {
+            Ok((headers, [(header::CONTENT_TYPE, media_type)], bytes).into_response())
+        }
+        _ => Err(delivery_failed("the provider delivered something else than a sound".into())),
+    }
+}
+
+/// Answers with what the model's server says, byte for byte: as it comes, if the client asked for a stream.
+async fn pass(shared: &Shared, key: ApiKey, request: Passthrough, input: &'static str) -> Result<Response, ApiError> {
+    let (mut happening, result) = start(shared, key, request.ask.clone());
+    let content_type = |media_type: String| [(header::CONTENT_TYPE, media_type)];
+    if !request.is_stream {
+        let answer = api_error(result.await, input)?;
+        let bytes = passthrough::bytes(&answer)?;
+        let media_type = content_type(request.media_type(bytes));
+        return Ok((headers(&Provenance::of(&answer)), media_type, bytes.to_vec()).into_response());
+    }
+    // Whatever fails before the first word gets a status of its own.
+    let mut order_headers = HeaderMap::new();
+    let first = loop {
+        match happening.recv().await {
+            Some(Progress::Ordered { order, provider, fee }) => order_headers = headers_of_order(order, provider, fee),
+            Some(Progress::Text(text)) => break text,
+            Some(_) => {}
+            None => {
+                let answer = api_error(result.await, input)?;
+                let media_type = content_type(request.media_type(&[]));
+                return Ok((headers(&Provenance::of(&answer)), media_type).into_response());
+            }
+        }
+    };
+    let (pieces, receiver) = mpsc::unbounded_channel::<String>();
+    tokio::spawn(async move {
+        // A client that is gone reads nothing; the rest ends by itself.
+        let _ = pieces.send(first);
+        while let Some(progress) = happening.recv().await {
+            if let Progress::Text(text) = progress {
+                let _ = pieces.send(text);
+            }
+        }
+        if let Err(error) = api_error(result.await, input) {
+            let _ = pieces.send(format!("\n\ndata: {}\n\n", error.body()));
+        }
+    });
+    let body = futures::stream::unfold(receiver, |mut receiver| async move {
+        let piece = receiver.recv().await?;
+        Some((Ok::<_, std::convert::Infallible>(piece), receiver))
+    });
+    let media_type = content_type(request.media_type(&[]));
+    Ok((order_headers, media_type, axum::body::Body::from_stream(body)).into_response())
+}
+
 /// What the network adds, as headers of a whole answer.
 fn headers(provenance: &Provenance) -> HeaderMap {
     let level = serde_json::to_value(provenance.verification).unwrap_or_default();
+    let model_level = serde_json::to_value(provenance.model_verification).unwrap_or_default();
     let mut headers = HeaderMap::new();
     for (name, value) in [
         ("x-althing-order", provenance.order.to_string()),
         ("x-althing-provider", provenance.provider.to_string()),
         ("x-althing-fee", provenance.fee.to_string()),
         ("x-althing-verification", level.as_str().unwrap_or_default().to_owned()),
+        ("x-althing-model-verification", model_level.as_str().unwrap_or_default().to_owned()),
         ("x-althing-receipt", provenance.receipt.clone()),
     ] {
         if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    }
+    headers
+}
+
+/// What is known as soon as the order stands.
+fn headers_of_order(order: OrderId, provider: Option<Address>, fee: Amount) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let provider = provider.map(|provider| provider.to_string()).unwrap_or_default();
+    for (name, value) in [
+        ("x-althing-order", order.to_string()),
+        ("x-althing-fee", fee.to_string()),
+        ("x-althing-provider", provider),
+        ("x-althing-receipt", receipt_path(&order)),
+    ] {
+        if let (Ok(value), false) = (HeaderValue::from_str(&value), value.is_empty()) {
             headers.insert(HeaderName::from_static(name), value);
         }
     }
@@ -229,19 +364,7 @@ async fn stream(
 ) -> Result<Response, ApiError> {
     let mut headers = HeaderMap::new();
     match happening.recv().await {
-        Some(Progress::Ordered { order, provider, fee }) => {
-            let provider = provider.map(|provider| provider.to_string()).unwrap_or_default();
-            for (name, value) in [
-                ("x-althing-order", order.to_string()),
-                ("x-althing-fee", fee.to_string()),
-                ("x-althing-provider", provider),
-                ("x-althing-receipt", receipt_path(&order)),
-            ] {
-                if let (Ok(value), false) = (HeaderValue::from_str(&value), value.is_empty()) {
-                    headers.insert(HeaderName::from_static(name), value);
-                }
-            }
-        }
+        Some(Progress::Ordered { order, provider, fee }) => headers = headers_of_order(order, provider, fee),
         Some(_) => {}
         // No order: an error, with a status of its own.
         None => {

@@ -1,12 +1,16 @@
 //! Requests, answers and errors as OpenAI's clients expect them.
 
-use crate::ask::{Answer, AnswerOutput, Ask, AskError, AskInput, LaneWish, Level};
+use crate::{
+    ask::{Answer, AnswerOutput, Ask, AskError, AskInput, LaneWish, Level},
+    deliveries::DeliveryError,
+    forms::Form,
+};
 use althing_runtime::{ChatInput, ChatMessage, EmbeddingInput, Role, chat::Finish, embedding::TEXTS_MAX};
 use althing_sdk::{ClientError, SendError};
-use althing_types::{Address, Amount, Cid, Model, OrderId, object::SEED_MODULUS};
+use althing_types::{Address, Amount, Cid, Model, OrderId, Verification, object::SEED_MODULUS};
 use axum::{
     Json,
-    http::{HeaderName, HeaderValue, StatusCode},
+    http::{HeaderName, HeaderValue, StatusCode, header::RETRY_AFTER},
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
@@ -14,6 +18,9 @@ use serde_json::value::RawValue;
 
 /// Ends a model name that asks for the open lane.
 pub const OPEN_SUFFIX: &str = ":open";
+
+/// The code of errors that end by waiting.
+const BUSY: &str = "provider_busy";
 
 /// An error in OpenAI's form.
 #[derive(Clone, Debug)]
@@ -66,8 +73,10 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = (self.status, Json(self.body())).into_response();
         // OpenAI's clients repeat 409, 429 and 5xx unless told otherwise: another order would be paid
-        // for again, and funds do not appear by asking.
-        if self.status != StatusCode::SERVICE_UNAVAILABLE {
+        // for again, and funds do not appear by asking. Who is busy or away charged nothing.
+        if self.code == BUSY {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("2"));
+        } else if self.status != StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(HeaderName::from_static("x-should-retry"), HeaderValue::from_static("false"));
         }
         response
@@ -87,6 +96,12 @@ impl ApiError {
             AskError::Refused { code, .. } => {
                 let error = Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", code.clone(), message);
                 Self { param: Some(input.into()), ..error }
+            }
+            AskError::Delivery(DeliveryError::Busy(_)) => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", BUSY, message)
+            }
+            AskError::Delivery(DeliveryError::Unavailable(_)) | AskError::PackageUnavailable(_) => {
+                server(StatusCode::SERVICE_UNAVAILABLE, "model_unavailable")
             }
             AskError::NoProvider(_) => server(StatusCode::SERVICE_UNAVAILABLE, "no_provider"),
             AskError::NotAnswered(_) => server(StatusCode::GATEWAY_TIMEOUT, "not_answered"),
@@ -243,7 +258,7 @@ impl ChatRequest {
 }
 
 /// A model's name, and the lane that its ending asks for.
-fn lane_of(model: &str) -> (&str, LaneWish) {
+pub(crate) fn lane_of(model: &str) -> (&str, LaneWish) {
     match model.strip_suffix(OPEN_SUFFIX) {
         Some(model) => (model, LaneWish::Open),
         None => (model, LaneWish::Chosen),
@@ -378,7 +393,7 @@ pub struct JsonResponse<'a> {
     althing: Provenance,
 }
 
-fn delivery_failed(message: String) -> ApiError {
+pub(crate) fn delivery_failed(message: String) -> ApiError {
     ApiError::new(StatusCode::BAD_GATEWAY, "server_error", "delivery_failed", message)
 }
 
@@ -413,6 +428,8 @@ pub struct Provenance {
     pub seed: Option<u64>,
     pub output_cid: Cid,
     pub verification: Level,
+    /// Whether anybody can check the model's answers at all. (T-20)
+    pub model_verification: Verification,
     pub agreed_by: Vec<Address>,
     /// Path of the receipt on this gateway.
     pub receipt: String,
@@ -429,6 +446,7 @@ impl Provenance {
             seed: answer.order.seed,
             output_cid: answer.output_cid,
             verification: answer.level,
+            model_verification: answer.model.verification,
             agreed_by: answer.agreed_by.clone(),
             receipt: receipt_path(&answer.order.id),
         }
@@ -452,7 +470,7 @@ fn chat_numbers(answer: &Answer) -> ChatNumbers {
             (*finish_reason, *prompt_tokens, *completion_tokens)
         }
         AnswerOutput::Embeddings { prompt_tokens, .. } => (Finish::Stop, *prompt_tokens, 0),
-        AnswerOutput::Json(_) => (Finish::Stop, 0, 0),
+        AnswerOutput::Json(_) | AnswerOutput::File { .. } | AnswerOutput::Passthrough(_) => (Finish::Stop, 0, 0),
     };
     ChatNumbers {
         finish_reason: match finish {
@@ -529,12 +547,22 @@ impl Chunks<'_> {
     }
 }
 
-/// The names under which a model is listed: one for each lane.
-pub fn listed(model: &Model, created_s: u64) -> Vec<serde_json::Value> {
-    let entry =
-        |id: String| serde_json::json!({"id": id, "object": "model", "created": created_s, "owned_by": model.owner});
+/// The names under which a model is listed: one for each lane. What it takes is `null` if nobody says at the moment.
+pub fn listed(model: &Model, form: Option<Form>, created_s: u64) -> Vec<serde_json::Value> {
+    let about = serde_json::json!({
+        "interface": form.map(|form| form.interface),
+        "verification": model.verification,
+        "fee": model.fee,
+        "providers": model.supporters,
+        "package": model.package,
+    });
+    let entry = |id: String| {
+        serde_json::json!({
+            "id": id, "object": "model", "created": created_s, "owned_by": model.owner, "althing": about,
+        })
+    };
     let mut names = vec![entry(model.name.clone())];
-    if model.verification == althing_types::Verification::Exact {
+    if model.verification == Verification::Exact {
         names.push(entry(format!("{}{OPEN_SUFFIX}", model.name)));
     }
     names

@@ -105,10 +105,12 @@ fn schedule(exec: &mut Exec<'_>, case: &Case) {
 
 // ---- contest ----
 
-/// [`althing_types::Call::Contest`]. (T-7, T-9, T-18)
+/// [`althing_types::Call::Contest`]. (T-7, T-9, T-18, T-20)
 pub(crate) fn contest(exec: &mut Exec<'_>, sender: Address, id: OrderId, ballot: Option<Hash>) -> Done {
     let now = exec.active_now();
     let mut order = orders::order(&exec.state, &id).ok_or(LedgerError::UnknownOrder(id))?;
+    // Re-runs would differ without anybody's fault.
+    orders::check_verifiable(exec, &order)?;
     let claim_at_ms = match order.state {
         // The window's last moment is in it: claims run at the end of that block. (T-4)
         OrderState::Solved { claim_at_ms } if now <= claim_at_ms => claim_at_ms,

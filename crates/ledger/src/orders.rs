@@ -99,6 +99,14 @@ fn wrong_state(order: &Order) -> LedgerError {
 
 // ---- submission ----
 
+/// Refuses what takes that others can re-run an order's model. (T-20)
+pub(crate) fn check_verifiable(exec: &Exec<'_>, order: &Order) -> Done {
+    match registry::model(&exec.state, &order.model) {
+        Some(model) if model.verification == Verification::None => Err(LedgerError::NotVerifiable),
+        _ => Ok(()),
+    }
+}
+
 /// [`althing_types::Call::OrderSubmit`]. (T-1, T-2, T-13, T-15, T-20, T-21)
 pub(crate) fn submit(exec: &mut Exec<'_>, client: Address, submit: OrderSubmit) -> Done<OrderId> {
     let now = exec.now();
@@ -126,8 +134,11 @@ pub(crate) fn submit(exec: &mut Exec<'_>, client: Address, submit: OrderSubmit) 
     if submit.agreements > exec.params.agreements_wanted_max {
         return Err(LedgerError::TooManyAgreementsWanted { max: exec.params.agreements_wanted_max });
     }
+    let is_raced = submit.lane == Lane::Open || submit.agreements > 0;
+    if is_raced && model.verification == Verification::None {
+        return Err(LedgerError::NotVerifiable);
+    }
     match submit.lane {
-        Lane::Open if model.verification == Verification::None => return Err(LedgerError::NotVerifiable),
         Lane::Open => {}
         Lane::Chosen { provider } => {
             let provider = staking::fit_for_work(exec, &provider)?;
@@ -395,9 +406,10 @@ fn check_chosen(order: &Order, sender: &Address) -> Done {
 
 // ---- agreements ----
 
-/// [`althing_types::Call::Agree`]. (V-1, T-9)
+/// [`althing_types::Call::Agree`]. (V-1, T-9, T-20)
 pub(crate) fn agree(exec: &mut Exec<'_>, sender: Address, id: OrderId, output: Cid) -> Done {
     let mut order = get(exec, &id)?;
+    check_verifiable(exec, &order)?;
     match order.state {
         OrderState::Solved { claim_at_ms } if exec.active_now() <= claim_at_ms => {}
         OrderState::Solved { .. } => return Err(LedgerError::WindowClosed),

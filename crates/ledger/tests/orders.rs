@@ -283,6 +283,30 @@ fn a_chosen_order_is_accepted_delivered_and_claimed() {
     assert_eq!(net.get(&id).claimed_by, Some(provider(1)));
 }
 
+/// T-20: nobody can check it, so it is no ground for a slash; its provider stands for it all the same.
+#[test]
+fn an_answer_that_nobody_can_check_is_neither_agreed_with_nor_contested() {
+    let mut net = Net::new(2);
+    let models = vec![net.model, net.unverifiable];
+    net.ok(vec![(provider(1), Call::ModelSupport { models, endpoint: "http://127.0.0.1:1".into() })]);
+    let submit = OrderSubmit {
+        model: net.unverifiable,
+        lane: Lane::Chosen { provider: provider(1) },
+        agreements: 0,
+        seed: Some(1),
+        ..net.submit("4")
+    };
+    let raced = OrderSubmit { agreements: 1, ..submit.clone() };
+    assert_eq!(net.call(CLIENT, Call::OrderSubmit(raced)), Err(E::NotVerifiable), "agreements never come");
+    let id = net.order(submit);
+    net.ok(vec![(provider(1), Call::OrderAccept { order: id })]);
+    net.ok(vec![(provider(1), Call::OrderComplete { order: id, output: output("a"), output_size: 1 })]);
+    assert_eq!(net.agree(id, provider(2), "a"), Err(E::NotVerifiable));
+    assert_eq!(net.call(provider(2), Call::Contest { order: id, ballot: None }), Err(E::NotVerifiable));
+    net.wait(8_000);
+    assert_eq!(net.get(&id).state, OrderState::Claimed);
+}
+
 /// T-17: a chosen provider that never accepts, or never delivers, leaves the client with its money.
 #[test]
 fn a_chosen_order_left_alone_is_refunded() {

@@ -172,6 +172,14 @@ impl Manifest {
         toml::from_str(&manifest_text(Path::new("model"), "gguf = \"model.gguf\"\n", false))
     }
 
+    /// Reads a `model.toml`.
+    ///
+    /// # Errors
+    /// If it is malformed.
+    pub fn parse(text: &[u8]) -> Result<Self, PackageError> {
+        Ok(toml::from_slice(text)?)
+    }
+
     /// What it takes and gives.
     ///
     /// # Errors
@@ -425,7 +433,7 @@ impl Package {
         let cid = tree_cid(files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())))
             .map_err(|error| PackageError::Tree(error.to_string()))?;
         let manifest = files.get("model.toml").ok_or_else(|| PackageError::MissingFile("model.toml".into()))?;
-        let manifest = toml::from_slice(manifest)?;
+        let manifest = Manifest::parse(manifest)?;
         Ok(Self { cid, manifest, files })
     }
 

@@ -351,6 +351,7 @@ impl Running {
             content: Arc::new(SimContent { store, endpoints: self.endpoints.clone() }),
             deliveries: Arc::new(SimDeliveries { endpoints: self.endpoints.clone(), tasks }),
             receipts: Arc::new(MemoryReceipts::default()),
+            packages: Arc::new(althing_gateway::NoPackages),
             engines: [(self.world.model, self.world.engine.clone())].into(),
         };
         let config = GatewayConfig { choice_seed: self.world.plan.seed, ..GatewayConfig::default() };

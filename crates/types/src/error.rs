@@ -62,7 +62,9 @@ pub enum LedgerError {
     SeedOutOfRange { max: u64 },
     #[error("at most {max} agreements can be asked for")]
     TooManyAgreementsWanted { max: u8 },
-    #[error("a model without exact verification is refused in the open lane")]
+    #[error(
+        "nobody can check the answers of a model without exact verification: no open lane, no agreements, no contests"
+    )]
     NotVerifiable,
     #[error("the chosen provider does not serve this model")]
     ProviderNotServing,
