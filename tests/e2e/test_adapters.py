@@ -1,6 +1,7 @@
 """Models on servers that people have already: Cog and llama.cpp, both from PyPI, behind the real binary."""
 
-import base64, io, json, os, pathlib, signal, socket, subprocess, sys, threading, time, tomllib, urllib.request, wave
+import base64, http.server, io, json, os, pathlib, signal, socket, ssl, subprocess, sys, threading, time, tomllib
+import urllib.error, urllib.request, wave
 
 import openai, pytest
 
@@ -259,7 +260,7 @@ def test_a_server_that_goes_away_is_noticed_and_used_again_when_it_is_back(adapt
     assert time.monotonic() - began < 5, "nobody waits for a server that is known to be away"
     status = json.loads(althing("provider", "status", "--url", adapted.roles.url(40), "--json").stdout)
     trouble = [server["trouble"] for _, server in status["elsewhere"]]
-    assert any("no connection" in (why or "") for why in trouble) and None in trouble
+    assert any("Connection refused" in (why or "") for why in trouble) and None in trouble
     assert server.url not in json.dumps(status), "where the servers are is the provider's own affair"
     adapted.servers["llama"] = llama(adapted.dir, server.port)
 
@@ -396,6 +397,35 @@ def test_a_guest_paints_the_same_picture_for_everybody(tmp_path):
         assert refused.value.code == "wrong_interface" and "/v1/chat/completions" in str(refused.value)
     finally:
         network.stop()
+
+
+def test_a_server_elsewhere_is_reached_over_tls_and_its_certificate_checked(tmp_path):
+    class Models(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            body = json.dumps({"data": [{"id": "theirs"}]}).encode()
+            self.send_response(200 if self.path == "/v1/models" else 404)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Models)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(HERE / "tls/server.pem", HERE / "tls/server.key")
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    adapt = lambda name, **env: althing(
+        "model", "adapt", f"https://localhost:{server.server_port}/v1", "-o", tmp_path / name, check=False, **env,
+    )
+    try:
+        unknown = adapt("unknown")
+        assert unknown.returncode != 0 and "certificate" in unknown.stderr, unknown.stderr
+        known = adapt("known", SSL_CERT_FILE=str(HERE / "tls/ca.pem"))
+        assert known.returncode == 0 and "theirs" in known.stderr, known.stderr
+    finally:
+        server.shutdown()
 
 
 def test_wrong_servers_are_refused_with_what_to_do(tmp_path):

@@ -175,12 +175,13 @@ impl Server {
     }
 
     fn unreachable(&self, error: reqwest::Error) -> AdapterError {
-        let why = match () {
-            () if error.is_timeout() => "it takes too long".to_owned(),
-            () if error.is_connect() => "no connection".to_owned(),
-            () => self.clean(&error.without_url().to_string()),
-        };
-        AdapterError::Unavailable(format!("the model's server cannot be reached: {why}"))
+        let error = error.without_url();
+        // What the layers above say is that they failed.
+        let mut cause: &dyn std::error::Error = &error;
+        while let Some(below) = cause.source() {
+            cause = below;
+        }
+        AdapterError::Unavailable(format!("the model's server cannot be reached: {}", self.clean(&cause.to_string())))
     }
 
     /// The next bytes of an answer; `None` at its end.

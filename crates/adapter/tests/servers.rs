@@ -242,7 +242,7 @@ async fn a_server_that_is_not_there_or_has_other_models_is_in_trouble() {
     let manifest = manifest("openai/1", "chat");
     let nobody = Adapter::new(&manifest, quick("http://127.0.0.1:9")).await.unwrap();
     assert!(matches!(nobody.ready(), Err(AdapterError::Unavailable(_))), "nobody has looked yet");
-    assert!(nobody.look().await.unwrap().contains("no connection"));
+    assert!(nobody.look().await.unwrap().contains("Connection refused"));
     let several = json!({"data": [{"id": "a"}, {"id": "b"}]});
     let url = serve(Router::new().route("/v1/models", get(move || async move { Json(several) }))).await;
     for (model, trouble) in
