@@ -161,7 +161,7 @@ impl Provider {
     ) -> Result<Frame, String> {
         let order = &delivery.order;
         if let Some(done) = delivery.done {
-            let output_bytes = self.content_of(order).get(&done.output, done.output_size, &[]).await;
+            let output_bytes = self.content_of(order).get(&done.output, 0..=done.output_size, &[]).await;
             let output_bytes = output_bytes.map_err(|error| error.to_string())?;
             return Ok(Frame::Done { output: done.output, output_bytes });
         }
