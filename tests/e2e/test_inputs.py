@@ -52,7 +52,7 @@ class Processes(Roles):
 
     def set(self, path, name, value):
         path = self.dir / path
-        text, count = re.subn(f"(?ms)^{name} = (\\[.*?^?\\]|[^\n]*)$", f"{name} = {value}", path.read_text())
+        text, count = re.subn(f"(?ms)^{name} = (\\[.*?\\]|[^\n]*)$", f"{name} = {value}", path.read_text())
         assert count == 1, path.read_text()
         path.write_text(text)
 
