@@ -76,8 +76,11 @@ fn exactly(bytes: &[u8]) -> std::ops::RangeInclusive<u64> {
     bytes.len() as u64..=bytes.len() as u64
 }
 
-/// Both ways to fetch: with a store of one's own, and without.
-fn ways() -> Vec<(Arc<dyn Content>, Option<Arc<MemoryStore>>)> {
+/// A way to fetch, and the store that keeps what comes, if there is one.
+type Way = (Arc<dyn Content>, Option<Arc<MemoryStore>>);
+
+/// With a store of one's own, and without.
+fn ways() -> Vec<Way> {
     let store = Arc::new(MemoryStore::new());
     vec![(Arc::new(StoreContent(store.clone())), Some(store)), (Arc::new(FetchedContent), None)]
 }
