@@ -262,7 +262,13 @@ async fn one_coordinator(orders: usize) -> Result<f64> {
         genesis: world.genesis.clone(),
         network: public,
         secret: secrets.pop().context("one coordinator has one secret")?,
-        settings: crate::home::NodeSettings { listen: any, api: any, content_sources: Vec::new(), peers: Vec::new() },
+        settings: crate::home::NodeSettings {
+            listen: any,
+            api: any,
+            content_sources: Vec::new(),
+            sources_private: false,
+            peers: Vec::new(),
+        },
         account: None,
         directory: directory.path().to_owned(),
     };

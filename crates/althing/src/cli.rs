@@ -473,36 +473,8 @@ pub enum OrderCommand {
         #[command(flatten)]
         node: NodeUrl,
     },
-    /// Open an order in the open lane from your account. Question and answer become public.
-    Submit {
-        /// Name of a model.
-        model: String,
-        question: String,
-        /// What you offer beside the model's own fee, in tokens.
-        #[arg(long, default_value = "0.01")]
-        fee: Amount,
-        /// Agreements by other providers that you ask and pay for.
-        #[arg(long, default_value_t = 1)]
-        agreements: u8,
-        /// Seconds that providers have for it.
-        #[arg(long, default_value_t = 60)]
-        within_s: u64,
-        /// A sampling seed, for an answer that can be had again.
-        #[arg(long)]
-        seed: Option<u64>,
-        /// The order that this one came from; its chain's budget pays if you set one aside.
-        #[arg(long, value_name = "ORDER")]
-        parent: Option<OrderId>,
-        /// Tokens to set aside for orders that follow from this one: they are paid out of it, and never
-        /// cost more. `order budget-close` takes back what is left.
-        #[arg(long, value_name = "TOKENS", conflicts_with = "parent")]
-        budget: Option<Amount>,
-        /// Seconds after which the rest of the budget comes back by itself.
-        #[arg(long, default_value_t = 3_600, requires = "budget")]
-        budget_for_s: u64,
-        #[command(flatten)]
-        wallet: Wallet,
-    },
+    /// Open an order in the open lane from your account. Input and answer become public.
+    Submit(Box<crate::submit::SubmitArgs>),
     /// Take back what is left of the budget of an own order. `account show` lists budgets.
     BudgetClose {
         order: OrderId,

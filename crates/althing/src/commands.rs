@@ -14,21 +14,17 @@ use crate::{
     output::{self, spinner, table},
     packages, programs,
     roles::{self, bind, connect},
-    shares, shipped, staking, upstreams,
+    shares, shipped, staking, submit, upstreams,
 };
 use althing_content::BlobStore;
 use althing_gateway::{ApiKey, ApiKeys, Level};
 use althing_node::receipt;
 use althing_provider::{ProviderStatus, ServingStatus, policy};
-use althing_runtime::{ChatInput, Package};
+use althing_runtime::Package;
 use althing_sdk::{
     Ballot, Clock as _, LedgerClient, OrderFilter, SessionKeyPair, Signer as _, SystemClock, WalletSigner,
 };
-use althing_types::{
-    Amount, BallotAnswer, Call, Hash, Input, Lane, Order, OrderId, OrderState,
-    api::Status,
-    call::{OrderBudget, OrderSubmit, Scope},
-};
+use althing_types::{Amount, BallotAnswer, Call, Hash, Order, OrderId, OrderState, api::Status, call::Scope};
 use anyhow::{Context as _, Result, anyhow, bail};
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -542,41 +538,7 @@ async fn order(command: OrderCommand, json: bool) -> Result<()> {
             Ok(())
         }
         OrderCommand::Show { order, node } => output::json(&connect(&node.node).await?.order(order).await?),
-        OrderCommand::Submit {
-            model,
-            question,
-            fee,
-            agreements,
-            within_s,
-            seed,
-            parent,
-            budget,
-            budget_for_s,
-            wallet,
-        } => {
-            eprintln!("note: question and answer become public in the open lane");
-            let model = connect(&wallet.node.node).await?.model(&model).await?;
-            let fee = Amount(model.fee.0.saturating_add(fee.0));
-            let after = |seconds: u64| SystemClock.now_ms().saturating_add(seconds.saturating_mul(1_000));
-            let budget = budget.map(|amount| OrderBudget { amount, until_ms: after(budget_for_s) });
-            let call = Call::OrderSubmit(OrderSubmit {
-                model: model.id,
-                input: Input::Inline { bytes: ChatInput::ask(&question).to_bytes() },
-                fee,
-                max_total: fee,
-                lane: Lane::Open,
-                deadline_ms: after(within_s),
-                seed,
-                agreements,
-                parent,
-                budget,
-            });
-            let included = send(&wallet, json, |_| call).await?;
-            if let (false, Some(order)) = (json, included.receipt.order) {
-                println!("{order}");
-            }
-            Ok(())
-        }
+        OrderCommand::Submit(args) => submit::run(*args, json).await,
         OrderCommand::BudgetClose { order, wallet } => {
             send(&wallet, json, |_| Call::BudgetClose { order }).await.map(drop)
         }

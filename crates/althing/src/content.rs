@@ -218,6 +218,11 @@ impl StoreArgs {
 }
 
 impl StoreArgs {
+    /// The home of the role that serves it, if that is how it was named.
+    pub(crate) fn home(&self) -> Option<&Path> {
+        self.home.as_deref()
+    }
+
     /// Where it is, for people.
     pub(crate) fn shown(&self) -> Result<String> {
         Ok(self.directory()?.display().to_string())

@@ -230,6 +230,7 @@ async fn start(args: &DevArgs, progress: &indicatif::ProgressBar) -> Result<Netw
         // Nothing here outlives the process, so any free port will do.
         settings.listen = SocketAddr::from(LOOPBACK_ANY);
         settings.content_sources = content_sources.clone();
+        settings.sources_private = true;
         // Those that this process was not given are not there.
         let is_here = |name: &str| genesis.models.iter().any(|m| m.name == name && engines.contains_key(&m.id()));
         settings.models.retain(|name| is_here(name));
@@ -394,6 +395,7 @@ async fn start_nodes(args: &DevArgs, home: &Home, content_sources: &[String]) ->
         let socket = std::net::TcpListener::bind(SocketAddr::from(LOOPBACK_ANY)).context("no free port")?;
         coordinator.settings.listen = socket.local_addr()?;
         coordinator.settings.content_sources = content_sources.to_vec();
+        coordinator.settings.sources_private = true;
         reserved.push((Hash(coordinator.secret.public_key()), socket));
         homes.push(coordinator);
     }

@@ -18,7 +18,7 @@ use althing_gateway::{ApiKey, ApiKeys, GatewayConfig};
 use althing_provider::{Behaviour, PolicyName, ProfitPolicy, ServerConfig};
 use althing_sdk::{SessionKeyPair, Signer as _, WalletSigner, keys::write_secret_line};
 use althing_types::{
-    Address, Amount, AssetId, Genesis, Hash, Ppm, SessionPublicKey, Verification,
+    Address, Amount, AssetId, ContentSource, Genesis, Hash, Ppm, SessionPublicKey, Verification,
     amount::{from_tokens, to_tokens},
     call::Scope,
     genesis::{GenesisAccount, GenesisAsset, GenesisModel, GenesisSessionKey},
@@ -69,6 +69,9 @@ pub struct NodeSettings {
     /// Base URLs that may have inputs, which the coordinator can be drawn to fetch. (T-21)
     #[serde(default)]
     pub content_sources: Vec<String>,
+    /// Whether what orders name as sources is asked at private addresses too; for networks on one machine.
+    #[serde(default)]
+    pub sources_private: bool,
     /// The other coordinators.
     #[serde(default)]
     pub peers: Vec<Peer>,
@@ -116,6 +119,9 @@ pub struct ProviderSettings {
     /// Base URLs that may have packages and inputs.
     #[serde(default)]
     pub content_sources: Vec<String>,
+    /// Whether what orders name as sources is asked at private addresses too; for networks on one machine.
+    #[serde(default)]
+    pub sources_private: bool,
     /// Runs at a time, of all models together.
     #[serde(default = "eight")]
     pub runs_max: usize,
@@ -217,9 +223,22 @@ pub struct GatewaySettings {
     /// Agreements asked and paid for in the open lane.
     pub agreements: u8,
     pub answer_within_ms: u64,
+    /// Base URL where others reach this gateway, which orders with long inputs name and so make public; `http://` and
+    /// `listen` if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_url: Option<ContentSource>,
     /// What it keeps and gives out.
     #[serde(default, skip_serializing_if = "ContentSettings::is_default")]
     pub content: ContentSettings,
+}
+
+impl GatewaySettings {
+    /// Where others reach its content, which it serves at `address`. An address that stands for all of a machine's is
+    /// none that can be asked.
+    pub fn content_url(&self, address: SocketAddr) -> Option<ContentSource> {
+        let own = || (!address.ip().is_unspecified()).then(|| ContentSource(format!("http://{address}")));
+        self.content_url.clone().or_else(own)
+    }
 }
 
 /// A network's directory.
@@ -342,6 +361,7 @@ impl Home {
             fee_chosen: defaults.fee_chosen,
             agreements: defaults.agreements,
             answer_within_ms: defaults.answer_within_ms,
+            content_url: None,
             content: ContentSettings::default(),
         };
         create(&gateway.join("gateway.toml"), toml::to_string_pretty(&settings)?)?;
@@ -372,6 +392,8 @@ impl Home {
                 error_ppm: Ppm::default(),
                 watch_share: Ppm::ONE,
                 content_sources: content_sources.clone(),
+                // All of it is on this machine, so that is where clients have their inputs.
+                sources_private: true,
                 runs_max: eight(),
                 memory_max_bytes: None,
                 prefix_cache_max_bytes: gibibyte(),
@@ -415,7 +437,8 @@ impl Home {
             let peers =
                 others.map(|(other, key)| Ok(Peer { key: Hash(key), address: p2p(other)? })).collect::<Result<_>>()?;
             let content_sources = content_sources.clone();
-            let settings = NodeSettings { listen: p2p(index)?, api: api(index)?, content_sources, peers };
+            let settings =
+                NodeSettings { listen: p2p(index)?, api: api(index)?, content_sources, sources_private: true, peers };
             create(&home.join("node.toml"), toml::to_string_pretty(&settings)?)?;
         }
         create(&self.0.join("network-key"), format!("{}\n", public.to_hex()))?;

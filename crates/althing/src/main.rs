@@ -20,6 +20,7 @@ mod roles;
 mod shares;
 mod shipped;
 mod staking;
+mod submit;
 mod units;
 mod upstreams;
 

@@ -14,7 +14,7 @@ use althing_node::{InputWatch, LedgerMachine, NodeClient};
 use althing_provider::{Adapters, AllModels, FileJournal, ModelServer, Provider, ProviderConfig, ServedModel, Source};
 use althing_runtime::{Engine, Package};
 use althing_sdk::{Clock, FetchedContent, HttpClient, LedgerClient, Sender, SessionKeyPair, StoreContent, SystemClock};
-use althing_types::ModelId;
+use althing_types::{ContentSource, ModelId};
 use anyhow::{Context as _, Result};
 use futures::FutureExt as _;
 use std::{collections::BTreeMap, net::SocketAddr, path::Path, sync::Arc, time::Duration};
@@ -117,6 +117,7 @@ pub async fn start_node(home: CoordinatorHome, api: TcpListener, threads: usize)
     let address = api.local_addr()?;
     serve(&mut tasks, api, althing_node::router(client.clone()));
     if let Some(account) = home.account {
+        warn_of_private(home.settings.sources_private, address);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let sender = Sender::new(client.clone(), clock.clone(), Arc::new(account), home.genesis.chain_id());
         let watch = InputWatch {
@@ -125,10 +126,21 @@ pub async fn start_node(home: CoordinatorHome, api: TcpListener, threads: usize)
             sender: Arc::new(sender),
             content: Arc::new(FetchedContent),
             sources: home.settings.content_sources,
+            sources_private: home.settings.sources_private,
         };
         tasks.add(async move { watch.run().await });
     }
     Ok(RunningNode { client, api: address, _tasks: tasks, node: Some(node) })
+}
+
+/// Whoever can reach a role can have it ask its neighbours, if it follows orders there.
+fn warn_of_private(sources_private: bool, address: SocketAddr) {
+    if sources_private && !address.ip().is_loopback() {
+        tracing::warn!(
+            %address,
+            "sources_private is set where others can reach this: orders make it ask private addresses for inputs"
+        );
+    }
 }
 
 /// Waits until a node answers.
@@ -274,6 +286,7 @@ pub async fn start_provider(
     let key = SessionKeyPair::read(&directory.join("session.key"))?;
     let chain = client.status().await?.chain;
     let address = listener.local_addr()?;
+    warn_of_private(settings.sources_private, address);
     let policy = settings.policy.policy(settings.profit());
     let endpoint = match settings.behaviour {
         // Liars take no chosen orders: those would simply fail.
@@ -288,6 +301,7 @@ pub async fn start_provider(
         policy,
         watch_share: settings.watch_share,
         content_sources: settings.content_sources,
+        sources_private: settings.sources_private,
         salt_seed: rand::random(),
     };
     let parts = althing_provider::Parts {
@@ -328,7 +342,13 @@ pub async fn start_gateway(
 ) -> Result<RunningGateway> {
     let store = Arc::new(settings.content.open(directory.join("content"))?);
     let serving = settings.content.gateway();
+    let address = listener.local_addr()?;
+    let content_url = settings.content_url(address);
+    if let Some(url) = &content_url {
+        url.check().with_context(|| format!("content_url {:?} in gateway.toml", url.as_str()))?;
+    }
     let config = GatewayConfig {
+        content_url,
         fee_open: settings.fee_open,
         fee_chosen: settings.fee_chosen,
         agreements: settings.agreements,
@@ -348,7 +368,6 @@ pub async fn start_gateway(
     let gateway = Arc::new(Gateway::new(config, parts).await?);
     let keys = ApiKeys::read(&directory.join("api-keys.json"))?;
     let mut tasks = Tasks::default();
-    let address = listener.local_addr()?;
     let router =
         althing_gateway::router(gateway.clone(), keys).merge(althing_content::gateway::router_with(store, serving));
     serve(&mut tasks, listener, router);
@@ -410,4 +429,21 @@ pub fn provider_settings(directory: &Path) -> Result<ProviderSettings> {
 /// If the file is absent or malformed.
 pub fn gateway_settings(directory: &Path) -> Result<GatewaySettings> {
     read_toml(&directory.join("gateway.toml"))
+}
+
+/// Where the role of a home serves its content.
+///
+/// # Errors
+/// If it is the home of neither a gateway nor a provider, or names no address that can be asked.
+pub fn content_url_of(directory: &Path) -> Result<ContentSource> {
+    let url = if directory.join("gateway.toml").exists() {
+        let settings = gateway_settings(directory)?;
+        settings
+            .content_url(settings.listen)
+            .context("gateway.toml does not say where others reach it: set content_url")?
+    } else {
+        ContentSource(provider_settings(directory)?.url())
+    };
+    url.check().with_context(|| format!("{:?} in {}", url.as_str(), directory.display()))?;
+    Ok(url)
 }

@@ -13,6 +13,7 @@ use crate::{
     BLOCK_SIZE_MAX, Cid,
     car::{CAR_TYPE, CarError, Decoder, Item},
     gateway::RAW_BLOCK_TYPE,
+    public::{self, NotPublic, PublicResolver},
     read::{FileWalk, ReadError},
     store::StoreError,
     traversal::Scope,
@@ -41,6 +42,8 @@ pub enum FetchError {
     BaseUrl(String),
     #[error("cannot set up the HTTP client: {0}")]
     Setup(reqwest::Error),
+    #[error(transparent)]
+    NotPublic(#[from] NotPublic),
     #[error("fetching block {cid}: {source}")]
     Http { cid: Cid, source: reqwest::Error },
     #[error("fetching block {cid}: the gateway answers with status {status}")]
@@ -59,6 +62,20 @@ pub enum FetchError {
     Read(#[from] ReadError),
     #[error("the store stopped")]
     Stopped,
+}
+
+impl FetchError {
+    fn http(cid: &Cid, source: reqwest::Error) -> Self {
+        match public::reason(&source) {
+            Some(refused) => refused.into(),
+            None => Self::Http { cid: *cid, source },
+        }
+    }
+}
+
+/// What is common to all clients.
+fn builder() -> reqwest::ClientBuilder {
+    reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).redirect(redirect::Policy::none())
 }
 
 fn tried_text(tried: &[(String, FetchError)]) -> String {
@@ -80,12 +97,17 @@ pub async fn fetch(base_url: &str, cid: &Cid, size_max: u64) -> Result<Vec<u8>, 
 impl Client {
     /// A client of the gateway at `base_url`; its paths start with `/ipfs/` below that.
     pub fn new(base_url: &str) -> Result<Self, FetchError> {
-        let http = reqwest::Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .redirect(redirect::Policy::none())
-            .build()
-            .map_err(FetchError::Setup)?;
-        Self::with_http(base_url, http)
+        Self::with_http(base_url, builder().build().map_err(FetchError::Setup)?)
+    }
+
+    /// A client of a gateway that a stranger names: it is asked only if all of its addresses are public.
+    pub fn of_stranger(base_url: &str) -> Result<Self, FetchError> {
+        // A proxy would look names up for itself.
+        let http = builder().no_proxy().dns_resolver(PublicResolver).build().map_err(FetchError::Setup)?;
+        let client = Self::with_http(base_url, http)?;
+        // Addresses are never looked up.
+        public::check_url(&Url::parse(base_url).map_err(|_| FetchError::BaseUrl(base_url.to_owned()))?)?;
+        Ok(client)
     }
 
     /// The same over an HTTP client of the caller, who sees to encryption, proxies and redirects.
@@ -109,7 +131,7 @@ impl Client {
 
     /// Fetches one block and verifies its hash.
     pub async fn block(&self, cid: &Cid) -> Result<Vec<u8>, FetchError> {
-        let failed = |source| FetchError::Http { cid: *cid, source };
+        let failed = |source| FetchError::http(cid, source);
         let request = self.http.get(format!("{}/ipfs/{cid}?format=raw", self.base_url));
         let request = request.header(reqwest::header::ACCEPT, RAW_BLOCK_TYPE).timeout(BLOCK_TIMEOUT);
         let mut response = request.send().await.map_err(failed)?;
@@ -164,7 +186,7 @@ impl Client {
         };
         let url = format!("{}/ipfs/{cid}?format=car&{part}", self.base_url);
         let request = self.http.get(url).header(reqwest::header::ACCEPT, CAR_WANTED);
-        let response = request.send().await.map_err(|source| FetchError::Http { cid: *cid, source })?;
+        let response = request.send().await.map_err(|source| FetchError::http(cid, source))?;
         match response.status() {
             StatusCode::OK => {}
             StatusCode::NOT_FOUND | StatusCode::GONE => return Err(ReadError::Missing { cid: *cid }.into()),

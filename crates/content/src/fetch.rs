@@ -204,7 +204,8 @@ impl<'a> Peer<'a> {
         };
         if !is_missing {
             self.failures += 1;
-            self.is_out |= is_lie || self.failures >= FAILURES_MAX || matches!(error, FetchError::Tired { .. });
+            let is_final = matches!(error, FetchError::Tired { .. } | FetchError::NotPublic(_));
+            self.is_out |= is_lie || is_final || self.failures >= FAILURES_MAX;
         }
         self.failure = Some(error);
     }

@@ -10,7 +10,7 @@
 //! - [`car`] moves blocks in and out in the archives of IPFS.
 //! - `disk` (feature `store`) keeps blocks in files and moves directories in and out.
 //! - `gateway` (feature `http`) serves blocks, files and archives as IPFS gateways do; `client` asks one, and `fetch` brings
-//!   content into a store from whichever peers have it.
+//!   content into a store from whichever peers have it. `public` says at which addresses strangers' URLs are asked.
 //!
 //! Without features the crate is pure and synchronous, so that the ledger can depend on it.
 
@@ -26,6 +26,8 @@ pub mod fetch;
 #[cfg(feature = "http")]
 pub mod gateway;
 mod multibase;
+#[cfg(feature = "http")]
+pub mod public;
 pub mod read;
 pub mod store;
 pub mod traversal;

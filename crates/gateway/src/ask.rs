@@ -16,13 +16,13 @@ use althing_runtime::{
     wasm::RefusalOutput,
 };
 use althing_sdk::{
-    ClientError, Clock, Content, ContentError, LedgerClient, Receipt, SendError, Sender,
+    ClientError, Clock, Content, ContentError, LedgerClient, Receipt, SendError, Sender, Source,
     delivery::{DeliveryRequest, FailureReason, Frame, Transcript},
     order_until,
 };
 use althing_types::{
-    Address, Amount, Call, ChainId, Cid, Input, Lane, LedgerError, Model, ModelId, Order, OrderId, OrderState, Params,
-    Provider, RefundReason, Verification, call::OrderSubmit, object::INLINE_INPUT_BYTES_MAX,
+    Address, Amount, Call, ChainId, Cid, ContentSource, Input, Lane, LedgerError, Model, ModelId, Order, OrderId,
+    OrderState, Params, Provider, RefundReason, Verification, call::OrderSubmit, object::INLINE_INPUT_BYTES_MAX,
 };
 use futures::StreamExt as _;
 use parking_lot::Mutex;
@@ -51,6 +51,8 @@ pub struct GatewayConfig {
     pub answer_within_ms: u64,
     /// Orders that it opens for one question while answers are refuted.
     pub attempts_max: u32,
+    /// Where others reach its content, which orders with long inputs name. (T-1)
+    pub content_url: Option<ContentSource>,
     /// Seeds the choice among providers.
     pub choice_seed: u64,
 }
@@ -63,6 +65,7 @@ impl Default for GatewayConfig {
             agreements: 2,
             answer_within_ms: 60_000,
             attempts_max: 3,
+            content_url: None,
             choice_seed: 0,
         }
     }
@@ -550,7 +553,8 @@ impl Gateway {
             let order_input = if input.len() <= INLINE_INPUT_BYTES_MAX {
                 Input::Inline { bytes: input.clone() }
             } else {
-                Input::Content { cid: self.parts.content.put(&input).await?, size: input.len() as u64 }
+                let (cid, source) = (self.parts.content.put(&input).await?, self.config.content_url.clone());
+                Input::Content { cid, size: input.len() as u64, source }
             };
             let submit = self.order_of(ask, model, self.config.fee_open, Lane::Open, order_input, agreements);
             let (fee, deadline_ms) = (submit.fee, submit.deadline_ms);
@@ -620,13 +624,13 @@ impl Gateway {
             if let Ok(Provider { endpoint, .. }) = self.parts.client.provider(provider).await
                 && !endpoint.is_empty()
             {
-                sources.push(endpoint);
+                sources.push(Source::known(endpoint));
             }
         }
         if solution.output_size > OUTPUT_BYTES_MAX {
             return Err(unusable("the output is too large"));
         }
-        Ok(self.parts.content.get(&solution.output, solution.output_size, &sources).await?)
+        Ok(self.parts.content.get(&solution.output, 0..=solution.output_size, &sources).await?)
     }
 
     // ---- chosen lane ----
@@ -681,7 +685,7 @@ impl Gateway {
         began: &mut bool,
     ) -> Result<Answer, AskError> {
         // On the ledger stands only the input's CID; the input goes to the provider alone.
-        let order_input = Input::Content { cid: file_cid(input), size: input.len() as u64 };
+        let order_input = Input::Content { cid: file_cid(input), size: input.len() as u64, source: None };
         let lane = Lane::Chosen { provider: provider.account };
         let submit = self.order_of(ask, model, self.config.fee_chosen, lane, order_input, 0);
         let fee = submit.fee;

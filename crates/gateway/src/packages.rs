@@ -30,7 +30,7 @@ impl<S: BlockStore + Send + Sync + 'static> Packages for StorePackages<S> {
     async fn manifest(&self, package: &Cid, sources: &[String]) -> Result<Manifest, ContentError> {
         let missing = |why: &dyn std::fmt::Display| {
             tracing::debug!(%package, %why, "no description of a package");
-            ContentError::Missing(*package)
+            ContentError::Missing { cid: *package, tried: why.to_string() }
         };
         let peers: Vec<_> = sources.iter().filter_map(|source| Client::new(source).ok()).collect();
         let limits = Limits { block_time_max: FETCH_TIME_MAX, ..Limits::bytes(FETCH_BYTES_MAX) };
@@ -51,6 +51,6 @@ pub struct NoPackages;
 #[async_trait]
 impl Packages for NoPackages {
     async fn manifest(&self, package: &Cid, _sources: &[String]) -> Result<Manifest, ContentError> {
-        Err(ContentError::Missing(*package))
+        Err(ContentError::Missing { cid: *package, tried: "there is no store".into() })
     }
 }

@@ -20,8 +20,8 @@ use crate::{
     supply::{self, COORDINATORS, Place, TREASURY},
 };
 use althing_types::{
-    Address, Agreement, Amount, Availability, Cid, Commitment, Event, Hash, Input, Lane, LedgerError, Order, OrderId,
-    OrderState, RefundReason, Solution, Verification,
+    Address, Agreement, Amount, Availability, Cid, Commitment, ContentSource, Event, Hash, Input, Lane, LedgerError,
+    Order, OrderId, OrderState, RefundReason, Solution, Verification,
     call::OrderSubmit,
     commitment::commitment_hash,
     event::PaymentKind,
@@ -122,7 +122,12 @@ pub(crate) fn submit(exec: &mut Exec<'_>, client: Address, submit: OrderSubmit) 
             return Err(LedgerError::InputTooLarge { max: INLINE_INPUT_BYTES_MAX as u64, got: bytes.len() as u64 });
         }
         Input::Inline { bytes } => althing_content::file_cid(bytes),
-        Input::Content { cid, .. } => *cid,
+        Input::Content { cid, source, .. } => {
+            if let Some(Err(error)) = source.as_ref().map(ContentSource::check) {
+                return Err(LedgerError::SourceInvalid { reason: error.to_string() });
+            }
+            *cid
+        }
     };
     let (min_ms, max_ms) = (now + exec.params.deadline_min_ms, now + exec.params.deadline_max_ms);
     if submit.deadline_ms < min_ms || submit.deadline_ms > max_ms {

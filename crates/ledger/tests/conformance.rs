@@ -6,8 +6,8 @@
 mod support;
 
 use althing_types::{
-    Address, Amount, AssetId, Auth, BallotAnswer, Call, Hash, Input, Lane, LedgerError, ModelId, ModelReward, OrderId,
-    ParamChange, PoolId, Ppm, SessionPublicKey, SignedTx, Verification, VoteChoice,
+    Address, Amount, AssetId, Auth, BallotAnswer, Call, ContentSource, Hash, Input, Lane, LedgerError, ModelId,
+    ModelReward, OrderId, ParamChange, PoolId, Ppm, SessionPublicKey, SignedTx, Verification, VoteChoice,
     call::{OrderBudget, OrderSubmit, Scope},
     decode, encode,
 };
@@ -48,7 +48,8 @@ fn calls() -> Vec<Call> {
         Call::ModelTermsSet { model, fee: amount, payee: address },
         Call::ModelSupport { models: vec![model], endpoint: "http://a".into() },
         submit(Lane::Open, Input::Inline { bytes: vec![1, 2] }),
-        submit(Lane::Chosen { provider: address }, Input::Content { cid, size: 3 }),
+        submit(Lane::Chosen { provider: address }, Input::Content { cid, size: 3, source: None }),
+        submit(Lane::Open, Input::Content { cid, size: 3, source: Some(ContentSource("http://a".into())) }),
         Call::OrderCommit { order, commitment: Hash([5; 32]) },
         Call::OrderReveal { order, output: cid, output_size: 6, salt: Hash([6; 32]) },
         Call::OrderAccept { order },
@@ -147,8 +148,8 @@ fn calls_and_transactions_are_encoded_as_ever() {
     let summaries = calls().into_iter().map(|call| call.summary().into_bytes());
     assert_eq!(digest(summaries), SUMMARIES, "what wallets show is signed, so it is part of the codec");
 }
-const CALLS: &str = "bdbaffc7f6f1c2f2fad99be4fdecce094dec9d25fa169909eea813631ead65ff";
-const SUMMARIES: &str = "c9c7baf61a318f2fa44f42e6c2cda250fdd7229a143bcc50a687568c8d1b88f8";
+const CALLS: &str = "2211d3c43b11ec004bb69a9dc2a0cf1173526fa0458a9536d58c102143853603";
+const SUMMARIES: &str = "d1d175b0e313aedfb25dcb234101bc454b13aa7995dbdf34aafcc09758d80711";
 
 #[test]
 fn a_scripted_life_gives_the_state_that_it_always_gave() {

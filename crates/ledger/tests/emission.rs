@@ -185,7 +185,7 @@ fn some_orders_earn_no_reward() {
     let mut by_seed = net.submit("4");
     by_seed.seed = Some(7);
     let mut by_cid = net.submit("4");
-    by_cid.input = Input::Content { cid: output("elsewhere"), size: 4 };
+    by_cid.input = Input::Content { cid: output("elsewhere"), size: 4, source: None };
     for (what, submit) in [("a chosen seed", by_seed), ("an input that is elsewhere", by_cid)] {
         assert_eq!(minted_by(&mut net, submit), None, "{what}");
     }

@@ -10,8 +10,9 @@ mod support;
 
 use althing_ledger::{TREASURY, apply, execute_block, invariants, query};
 use althing_types::{
-    Address, Amount, AssetId, Auth, BallotAnswer, Call, Hash, Input, ModelReward, OrderId, ParamChange, Ppm, SignedTx,
-    VoteChoice, call::OrderBudget, commitment::ballot_hash, encode, object::INLINE_INPUT_BYTES_MAX, params::PARAMS,
+    Address, Amount, AssetId, Auth, BallotAnswer, Call, ContentSource, Hash, Input, ModelReward, OrderId, ParamChange,
+    Ppm, SignedTx, VoteChoice, call::OrderBudget, commitment::ballot_hash, encode, object::INLINE_INPUT_BYTES_MAX,
+    params::PARAMS,
 };
 use std::{
     panic::AssertUnwindSafe,
@@ -116,7 +117,9 @@ impl World {
                     submit.lane = althing_types::Lane::Chosen { provider: to };
                 }
                 if n.is_multiple_of(3) {
-                    submit.input = Input::Content { cid: output("elsewhere"), size: n };
+                    let source = self.random.pick(&[None, Some("http://a"), Some("nowhere"), Some("http://user@a")]);
+                    let source = source.map(|source| ContentSource(source.into()));
+                    submit.input = Input::Content { cid: output("elsewhere"), size: n, source };
                 }
                 if n.is_multiple_of(4) {
                     let until_ms = submit.deadline_ms + n % 100_000;

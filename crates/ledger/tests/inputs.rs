@@ -6,8 +6,8 @@ mod support;
 
 use althing_ledger::{TREASURY, check_for_mempool, query};
 use althing_types::{
-    Address, Amount, Availability, Call, Event, Input, Lane, LedgerError as E, ModelReward, OrderId, OrderState,
-    Params, call::OrderSubmit,
+    Address, Amount, Availability, Call, ContentSource, Event, Input, Lane, LedgerError as E, ModelReward, OrderId,
+    OrderState, Params, call::OrderSubmit, source::CONTENT_SOURCE_BYTES_MAX,
 };
 use std::collections::BTreeMap;
 use support::*;
@@ -42,7 +42,11 @@ fn net() -> Net {
 }
 
 fn elsewhere(net: &Net) -> OrderSubmit {
-    OrderSubmit { input: Input::Content { cid: output("elsewhere"), size: 9 }, agreements: 0, ..net.submit("4") }
+    OrderSubmit {
+        input: Input::Content { cid: output("elsewhere"), size: 9, source: None },
+        agreements: 0,
+        ..net.submit("4")
+    }
 }
 
 /// Submits an order; it may wait for its input.
@@ -98,6 +102,34 @@ fn enough_coordinators_fetch_an_input_before_its_seed_exists() {
     assert_eq!(net.minted(id), Some(Amount::tokens(100)));
     let checked = net.events.iter().any(|event| matches!(event, Event::InputChecked { .. }));
     assert!(!checked, "nothing is checked again");
+}
+
+/// T-1, T-21: an order says where its input can be had, which whoever is to fetch it reads from the order. It is paid
+/// for by the byte, and part of what the order's id is made of.
+#[test]
+fn an_order_says_where_its_input_can_be_had() {
+    let base = net_with(|p| p.base_fee_byte = Amount(1), 6);
+    let mut ids = Vec::new();
+    let mut fees = Vec::new();
+    let longest = format!("https://a/{}", "a".repeat(CONTENT_SOURCE_BYTES_MAX - "https://a/".len()));
+    for source in [None, Some("http://203.0.113.7:8700"), Some(longest.as_str())] {
+        let mut net = base.clone();
+        let source = source.map(|source| ContentSource(source.into()));
+        let input = Input::Content { cid: output("elsewhere"), size: 9, source };
+        let submit = OrderSubmit { input: input.clone(), ..elsewhere(&net) };
+        let receipt = net.block_after(100, vec![(CLIENT, Call::OrderSubmit(submit))]).receipts.remove(0);
+        assert_eq!(receipt.error, None);
+        let id = receipt.order.unwrap();
+        assert_eq!(net.get(&id).input, input);
+        for who in sample(&mut net, id) {
+            assert_eq!(query::inputs_to_fetch(&net.state, &who)[0].input, input);
+        }
+        ids.push(id);
+        fees.push(receipt.fee.0);
+    }
+    // A length in front of it.
+    assert_eq!((fees[1] - fees[0], fees[2] - fees[0]), (4 + 23, 4 + 256));
+    assert!(ids[0] != ids[1] && ids[1] != ids[2]);
 }
 
 /// T-17, T-21: an input that too few could fetch is nobody's fault: the order goes on without a reward.

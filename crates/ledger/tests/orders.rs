@@ -6,10 +6,19 @@ mod support;
 
 use althing_ledger::query;
 use althing_types::{
-    Amount, Call, Event, Hash, Input, Lane, LedgerError as E, OrderState, RefundReason, call::OrderSubmit,
-    event::PaymentKind, object::SEED_MODULUS,
+    Amount, Call, ContentSource, ContentSourceError, Event, Hash, Input, Lane, LedgerError as E, OrderState,
+    RefundReason, call::OrderSubmit, event::PaymentKind, object::SEED_MODULUS,
 };
 use support::*;
+
+/// An input that can be had there.
+fn at(source: &str) -> Input {
+    Input::Content { cid: output("elsewhere"), size: 9, source: Some(ContentSource(source.into())) }
+}
+
+fn source_invalid(error: ContentSourceError) -> E {
+    E::SourceInvalid { reason: error.to_string() }
+}
 
 /// T-1: every way in which a submission is refused, and that nothing is taken then.
 #[test]
@@ -27,6 +36,15 @@ fn a_wrong_submission_is_refused_and_costs_nothing() {
         (Box::new(|o| o.fee = alth("0.5")), E::FeeBelowModelFee { fee: alth("0.5"), model_fee: alth("1") }),
         (Box::new(|o| o.max_total = alth("3")), E::FeeAboveMaxTotal { fee: alth("4"), max_total: alth("3") }),
         (Box::new(|o| o.input = Input::Inline { bytes: vec![0; 4097] }), E::InputTooLarge { max: 4096, got: 4097 }),
+        (Box::new(|o| o.input = at("gateway.example")), source_invalid(ContentSourceError::Scheme)),
+        (Box::new(|o| o.input = at("http://")), source_invalid(ContentSourceError::Host)),
+        (Box::new(|o| o.input = at("http://a b")), source_invalid(ContentSourceError::Character)),
+        (Box::new(|o| o.input = at("http://me:secret@a")), source_invalid(ContentSourceError::UserInfo)),
+        (Box::new(|o| o.input = at("http://a/?token=secret")), source_invalid(ContentSourceError::Query)),
+        (
+            Box::new(|o| o.input = at(&format!("http://a/{}", "a".repeat(248)))),
+            source_invalid(ContentSourceError::TooLong),
+        ),
         (Box::new(|o| o.deadline_ms = 5), E::DeadlineOutOfRange { min_ms, max_ms }),
         (Box::new(|o| o.seed = Some(SEED_MODULUS)), E::SeedOutOfRange { max: SEED_MODULUS }),
         (Box::new(|o| o.agreements = 5), E::TooManyAgreementsWanted { max: 4 }),

@@ -4,9 +4,13 @@
 //! again until the coordinator's time is over; then the order goes on without it.
 
 use crate::NodeClient;
-use althing_sdk::{ClientError, Clock, Content, LedgerClient as _, SendError, Sender};
+use althing_sdk::{ClientError, Clock, Content, ContentError, LedgerClient as _, SendError, Sender, Source};
 use althing_types::{Availability, Call, Input, LedgerError, Order, OrderId, object::CONTENT_INPUT_BYTES_MAX};
-use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use futures::{
+    FutureExt as _, StreamExt as _,
+    future::{BoxFuture, Either, select},
+    stream::FuturesUnordered,
+};
 use std::{collections::BTreeSet, sync::Arc};
 
 /// How often an input that no source has is looked for again, ms.
@@ -24,8 +28,10 @@ pub struct InputWatch {
     pub sender: Arc<Sender>,
     /// Gives content from sources.
     pub content: Arc<dyn Content>,
-    /// Base URLs that may have inputs, the first first.
+    /// Base URLs that may have inputs, the first first; then comes what an order names.
     pub sources: Vec<String>,
+    /// Whether what orders name is asked at private addresses too, as in a network on one machine.
+    pub sources_private: bool,
 }
 
 impl InputWatch {
@@ -66,7 +72,7 @@ impl InputWatch {
     }
 
     async fn fetch_and_confirm(&self, order: Order) -> OrderId {
-        let (Input::Content { cid, size }, Availability::Sampled { until_ms, .. }) =
+        let (Input::Content { cid, size, source }, Availability::Sampled { until_ms, .. }) =
             (&order.input, &order.availability)
         else {
             return order.id;
@@ -75,21 +81,34 @@ impl InputWatch {
             tracing::info!(order = %order.id, size, "an input is too large to be fetched");
             return order.id;
         }
-        while self.clock.now_ms() < *until_ms {
-            match self.content.get(cid, *size, &self.sources).await {
-                Ok(input) if input.len() as u64 == *size => {
+        let sources = Source::of_input(&self.sources, source.as_ref(), self.sources_private);
+        let mut told = false;
+        loop {
+            let left_ms = until_ms.saturating_sub(self.clock.now_ms());
+            let got = self.content.get(cid, *size..=*size, &sources);
+            // A source that takes its time takes no more than there is.
+            let Either::Left((got, _)) = select(got, self.clock.sleep_ms(left_ms)).await else {
+                tracing::warn!(order = %order.id, "an input did not come in time");
+                return order.id;
+            };
+            match got {
+                Ok(_) => {
                     self.confirm(&order).await;
                     return order.id;
                 }
-                Ok(input) => {
-                    tracing::info!(order = %order.id, size, got = input.len(), "an input has another size than its order says");
+                // Later it will be the same.
+                Err(error @ (ContentError::Size { .. } | ContentError::Unreadable { .. })) => {
+                    tracing::warn!(order = %order.id, %error, "an input is not what its order says");
                     return order.id;
                 }
-                Err(error) => tracing::debug!(order = %order.id, %error, "an input was not fetched"),
+                Err(error) if told => tracing::debug!(order = %order.id, %error, "an input was not fetched"),
+                Err(error) => {
+                    tracing::warn!(order = %order.id, %error, "an input was not fetched; it is looked for again");
+                    told = true;
+                }
             }
             self.clock.sleep_ms(FETCH_AGAIN_MS).await;
         }
-        order.id
     }
 
     async fn confirm(&self, order: &Order) {

@@ -1,7 +1,7 @@
 //! From an order to the text of its answer, fetched by its CID from those who stand for it.
 
 use althing_runtime::ChatOutput;
-use althing_sdk::{ClientError, Content, ContentError, LedgerClient};
+use althing_sdk::{ClientError, Content, ContentError, LedgerClient, Source};
 use althing_types::{Order, OrderId};
 
 /// Largest output that is fetched, bytes.
@@ -24,14 +24,14 @@ pub enum AnswerError {
 }
 
 /// The endpoints of whoever answered the order or agreed with the answer.
-async fn sources(client: &dyn LedgerClient, order: &Order) -> Vec<String> {
+async fn sources(client: &dyn LedgerClient, order: &Order) -> Vec<Source> {
     let solver = order.solutions.first().map(|solution| solution.provider);
     let mut sources = Vec::new();
     for account in solver.into_iter().chain(order.agreements.iter().map(|agreement| agreement.provider)) {
         if let Ok(provider) = client.provider(account).await
             && !provider.endpoint.is_empty()
         {
-            sources.push(provider.endpoint);
+            sources.push(Source::known(provider.endpoint));
         }
     }
     sources
@@ -51,7 +51,7 @@ pub async fn fetch_text(
         return Err(AnswerError::TooLarge { order: order.id, size: solution.output_size });
     }
     let sources = sources(client, order).await;
-    let bytes = content.get(&solution.output, solution.output_size, &sources).await?;
+    let bytes = content.get(&solution.output, 0..=solution.output_size, &sources).await?;
     match ChatOutput::parse(&bytes) {
         Ok(ChatOutput::Answer { text, .. }) => Ok(text),
         Ok(ChatOutput::Refusal { error }) => Err(AnswerError::Declined { code: error.code, message: error.message }),

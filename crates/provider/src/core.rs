@@ -12,6 +12,7 @@ use crate::{
 use althing_adapter::AdapterStatus;
 use althing_sdk::{
     Ballot, ClientError, Clock, Content, LedgerClient, OrderFilter, SendError, Sender, SessionKeyPair, SessionSigner,
+    Source,
 };
 use althing_types::{
     Address, BallotAnswer, Call, ChainId, Cid, Event, Hash, Input, Lane, ModelId, Order, OrderId, Params, Ppm,
@@ -65,6 +66,8 @@ pub struct ProviderConfig {
     pub watch_share: Ppm,
     /// Base URLs that may have inputs which are not inside their orders.
     pub content_sources: Vec<String>,
+    /// Whether what orders name as sources is asked at private addresses too, as in a network on one machine.
+    pub sources_private: bool,
     /// Seeds the salts of promises: must be unpredictable outside of simulations.
     pub salt_seed: [u8; 32],
 }
@@ -643,12 +646,13 @@ impl Provider {
         let content = self.content_of(order);
         let input = match &order.input {
             Input::Inline { bytes } => bytes.clone(),
-            Input::Content { cid, size } if *size <= CONTENT_INPUT_BYTES_MAX => {
-                let sources = &self.config.content_sources;
-                let own_first = self.content_private.get(cid, *size, &[]).await;
+            Input::Content { cid, size, source } if *size <= CONTENT_INPUT_BYTES_MAX => {
+                let ProviderConfig { content_sources, sources_private, .. } = &self.config;
+                let sources = Source::of_input(content_sources, source.as_ref(), *sources_private);
+                let own_first = self.content_private.get(cid, *size..=*size, &[]).await;
                 match own_first {
                     Ok(input) => input,
-                    Err(_) => self.content.get(cid, *size, sources).await?,
+                    Err(_) => self.content.get(cid, *size..=*size, &sources).await?,
                 }
             }
             Input::Content { .. } => return Ok(()),

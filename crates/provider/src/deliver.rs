@@ -198,7 +198,7 @@ impl Provider {
     ) -> Result<Frame, Failure> {
         let order = &delivery.order;
         if let Some(done) = delivery.done {
-            let output_bytes = self.content_of(order).get(&done.output, done.output_size, &[]).await;
+            let output_bytes = self.content_of(order).get(&done.output, 0..=done.output_size, &[]).await;
             let output_bytes = output_bytes.map_err(|error| Failure::of(&error))?;
             return Ok(Frame::Done { output: done.output, output_bytes });
         }

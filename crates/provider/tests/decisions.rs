@@ -8,9 +8,9 @@ use althing_provider::{
 };
 use althing_sdk::{ClientError, Clock, EventStream, LedgerClient, OrderFilter, SessionKeyPair, StoreContent};
 use althing_types::{
-    Account, Address, Amount, Availability, Call, Case, ChainId, Event, Hash, Input, Lane, Model, ModelId, ModelReward,
-    Order, OrderId, OrderState, ParamChange, Params, Ppm, SessionKey, SessionPublicKey, SignedTx, Solution, TxId,
-    TxReceipt, Verification,
+    Account, Address, Amount, Availability, Call, Case, ChainId, ContentSource, Event, Hash, Input, Lane, Model,
+    ModelId, ModelReward, Order, OrderId, OrderState, ParamChange, Params, Ppm, SessionKey, SessionPublicKey, SignedTx,
+    Solution, TxId, TxReceipt, Verification,
     api::{AccountView, BlockEvents, BlockView, Emission, Included, OrderProof, Status, Submitted, Supply},
     object::Earned,
     profile,
@@ -18,7 +18,7 @@ use althing_types::{
 use async_trait::async_trait;
 use futures::StreamExt as _;
 use parking_lot::Mutex;
-use std::{future::pending, sync::Arc};
+use std::{future::pending, sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 
 const ME: Address = Address([1; 20]);
@@ -263,6 +263,17 @@ impl Drop for Play {
 
 impl Play {
     fn start(order: Order, free: Amount, policy: ProfitPolicy, watch_share: Ppm) -> Self {
+        Self::start_with_sources(order, free, policy, watch_share, Vec::new(), false)
+    }
+
+    fn start_with_sources(
+        order: Order,
+        free: Amount,
+        policy: ProfitPolicy,
+        watch_share: Ppm,
+        content_sources: Vec<String>,
+        sources_private: bool,
+    ) -> Self {
         let (sender, blocks) = mpsc::unbounded_channel();
         let ledger = Ledger {
             now_ms: START_MS,
@@ -284,7 +295,8 @@ impl Play {
             behaviour: Behaviour::Honest,
             policy: Arc::new(policy),
             watch_share,
-            content_sources: Vec::new(),
+            content_sources,
+            sources_private,
             salt_seed: [0; 32],
         };
         let parts = Parts {
@@ -406,6 +418,71 @@ async fn a_wrong_answer_is_contested_whatever_that_costs_unless_it_cannot_be_pai
     let blind = Play::start(solved_order(), Amount::tokens(1), dear, Ppm(0));
     blind.settle().await;
     assert_eq!((blind.calls(), blind.provider.status().runs), (vec![], 0), "who watches nothing runs what pays");
+}
+
+const INPUT: &[u8] = b"an input that is elsewhere";
+
+/// An order on an input that is elsewhere, of as many bytes as it says, and where that is.
+fn order_elsewhere(size: u64, source: &str) -> Order {
+    let (cid, source) = (althing_content::file_cid(INPUT), Some(ContentSource(source.into())));
+    Order { input: Input::Content { cid, size, source }, input_cid: cid, ..open_order() }
+}
+
+/// Serves on a free port for as long as the test runs.
+async fn serve(app: axum::Router) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    format!("http://{address}")
+}
+
+/// A gateway that has the input.
+async fn serve_input() -> String {
+    let store = Arc::new(MemoryStore::new());
+    althing_content::put_bytes(&*store, althing_content::Profile::V1_2025, INPUT).unwrap();
+    serve(althing_content::gateway::router(store)).await
+}
+
+/// A provider with such an order, once `done` is seen; real sockets take real time.
+async fn play_elsewhere(order: Order, own: &[String], private: bool, done: fn(&Play) -> bool) -> Play {
+    let (free, policy) = (Amount::tokens(1), ProfitPolicy::default());
+    let play = Play::start_with_sources(order, free, policy, Ppm::ONE, own.to_vec(), private);
+    for _ in 0..400 {
+        if done(&play) {
+            return play;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    panic!("it hangs: {:?}", play.provider.status());
+}
+
+/// T-1: whatever a source sends, it is not the input before its hash and its size are those of the order.
+#[tokio::test]
+async fn an_input_is_had_from_where_its_order_says_past_sources_that_lie() {
+    let size = INPUT.len() as u64;
+    let answer = |body: Vec<u8>| axum::Router::new().fallback(move || std::future::ready(body.clone()));
+    let wrong = serve(answer(b"another input of equal size".to_vec())).await;
+    let too_large = serve(answer(vec![0; 3 << 20])).await;
+    let nobody = "http://127.0.0.1:1".to_owned();
+    let good = serve_input().await;
+    let own = [wrong.clone(), too_large, nobody];
+    let is_taken = |play: &Play| matches!(play.calls()[..], [Call::OrderCommit { .. }]);
+    let play = play_elsewhere(order_elsewhere(size, &good), &own, true, is_taken).await;
+    assert_eq!(play.provider.status().runs, 1);
+
+    let is_left = |play: &Play| play.provider.status().last_error.is_some();
+    for (order, own, private, expected) in [
+        (order_elsewhere(size, &wrong), &own[..], true, "have another hash"),
+        (order_elsewhere(size - 1, &good), &own, true, "has 26 bytes, where 25 to 25 were expected"),
+        (order_elsewhere(size + 1, &good), &[], true, "has 26 bytes, where 27 to 27 were expected"),
+        // What a stranger names is not asked on this machine, unless the settings allow it.
+        (order_elsewhere(size, &good), &[], false, "127.0.0.1 is no public address"),
+    ] {
+        let play = play_elsewhere(order, own, private, is_left).await;
+        let error = play.provider.status().last_error.unwrap();
+        assert!(error.contains(expected), "{error}");
+        assert_eq!((play.calls(), play.provider.status().runs), (vec![], 0), "{expected}");
+    }
 }
 
 /// E-4

@@ -15,11 +15,11 @@ use althing_node::{InputWatch, LedgerMachine, NodeClient};
 use althing_provider::{Behaviour, InlineCompute, MemoryJournal, ProfitPolicy, Provider, ProviderConfig};
 use althing_runtime::{Engine, Package};
 use althing_sdk::{
-    Clock, Content, ContentError, LedgerClient, Sender, SessionKeyPair, Signer as _, WalletSigner,
+    Clock, Content, ContentError, LedgerClient, Sender, SessionKeyPair, Signer as _, Source, WalletSigner,
     delivery::DeliveryRequest,
 };
 use althing_types::{
-    Address, Amount, Genesis, Hash, ModelId, OrderId, Ppm, Verification,
+    Address, Amount, ContentSource, Genesis, Hash, ModelId, OrderId, Ppm, Verification,
     call::Scope,
     genesis::{GenesisAccount, GenesisModel, GenesisSessionKey},
     profile,
@@ -28,7 +28,7 @@ use async_trait::async_trait;
 use futures::StreamExt as _;
 use parking_lot::Mutex;
 use rand::{SeedableRng as _, rngs::StdRng};
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, ops::RangeInclusive, path::Path, sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 
 const NEVER_MS: u64 = START_TIME_MS * 2;
@@ -201,15 +201,23 @@ impl Content for SimContent {
         let imported = put_bytes(&*self.store, Profile::V1_2025, bytes);
         imported.map(|imported| imported.cid).map_err(|error| ContentError::Store(error.to_string()))
     }
-    async fn get(&self, cid: &Cid, size_max: u64, sources: &[String]) -> Result<Vec<u8>, ContentError> {
+    async fn get(&self, cid: &Cid, sizes: RangeInclusive<u64>, sources: &[Source]) -> Result<Vec<u8>, ContentError> {
         let others = self.endpoints.0.lock().clone();
-        let stores = sources.iter().filter_map(|source| others.get(source)).map(|endpoint| &endpoint.store);
+        let stores = sources.iter().filter_map(|source| others.get(&source.url)).map(|endpoint| &endpoint.store);
         for store in std::iter::once(&self.store).chain(stores) {
             if store.has(cid).unwrap_or(false) {
-                return read_file(&**store, cid, size_max).map_err(|error| ContentError::Store(error.to_string()));
+                let file = read_file(&**store, cid, *sizes.end());
+                let file = file.map_err(|error| ContentError::Store(error.to_string()))?;
+                let size = file.len() as u64;
+                return if sizes.contains(&size) {
+                    Ok(file)
+                } else {
+                    Err(ContentError::Size { cid: *cid, size, expected: sizes })
+                };
             }
         }
-        Err(ContentError::Missing(*cid))
+        let tried = sources.iter().map(|source| source.url.as_str()).collect::<Vec<_>>().join("; ");
+        Err(ContentError::Missing { cid: *cid, tried })
     }
 }
 
@@ -291,7 +299,9 @@ impl Running {
             behaviour,
             policy: Arc::new(ProfitPolicy::default()),
             watch_share: Ppm::ONE,
-            content_sources: vec!["http://gateway".into()],
+            // Orders say where their inputs are.
+            content_sources: Vec::new(),
+            sources_private: true,
             salt_seed: secret(self.world.plan.seed, &format!("salts-{index}")),
         };
         let provider = Arc::new(Provider::new(config, self.world.genesis.chain_id(), parts));
@@ -314,7 +324,8 @@ impl Running {
             clock: self.clock.clone(),
             sender: Arc::new(Sender::new(client, self.clock.clone(), Arc::new(signer), chain)),
             content: self.content(),
-            sources: vec!["http://gateway".into()],
+            sources: Vec::new(),
+            sources_private: true,
         };
         self.simulation.spawn(async move { watch.run().await });
     }
@@ -354,7 +365,11 @@ impl Running {
             packages: Arc::new(althing_gateway::NoPackages),
             engines: [(self.world.model, self.world.engine.clone())].into(),
         };
-        let config = GatewayConfig { choice_seed: self.world.plan.seed, ..GatewayConfig::default() };
+        let config = GatewayConfig {
+            content_url: Some(ContentSource("http://gateway".into())),
+            choice_seed: self.world.plan.seed,
+            ..GatewayConfig::default()
+        };
         Gateway::new(config, parts).await.expect("the coordinator answers")
     }
 }

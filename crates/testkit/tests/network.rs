@@ -10,8 +10,8 @@ use althing_runtime::ChatInput;
 use althing_sdk::{Clock as _, LedgerClient, OrderFilter, Sender};
 use althing_testkit::{Plan, Running, World};
 use althing_types::{
-    Amount, Availability, Call, Hash, Input, Lane, ModelReward, Order, OrderId, OrderState, Outcome, Ppm, RefundReason,
-    call::OrderSubmit, object::INLINE_INPUT_BYTES_MAX,
+    Amount, Availability, Call, ContentSource, Hash, Input, Lane, ModelReward, Order, OrderId, OrderState, Outcome,
+    Ppm, RefundReason, call::OrderSubmit, object::INLINE_INPUT_BYTES_MAX,
 };
 use std::{sync::Arc, time::Duration};
 use tokio::sync::mpsc;
@@ -198,7 +198,8 @@ async fn inputs_that_are_elsewhere(mut running: Running) {
     let answer = gateway.ask(&running.world.api_key, &ask, &progress).await.unwrap();
     assert!(answer.output.text().to_lowercase().contains("fox"));
     let order = clients[0].order(answer.order.id).await.unwrap();
-    assert!(matches!(order.input, Input::Content { .. }));
+    let source = Some(ContentSource("http://gateway".into()));
+    assert!(matches!(&order.input, Input::Content { source: said, .. } if *said == source), "its own content's URL");
     assert_eq!(order.availability, Availability::Shown);
     order_when(&running, &*clients[0], order.id, |order| order.state == OrderState::Claimed).await;
     assert!(clients[0].supply().await.unwrap().issued > issued, "T-6: it earned");
@@ -210,7 +211,7 @@ async fn inputs_that_are_elsewhere(mut running: Running) {
     let cid = althing_content::file_cid(b"nowhere");
     let submit = OrderSubmit {
         model: running.world.model,
-        input: Input::Content { cid, size: 7 },
+        input: Input::Content { cid, size: 7, source: Some(ContentSource("http://nobody".into())) },
         fee: order.fee,
         max_total: order.fee,
         lane: Lane::Open,

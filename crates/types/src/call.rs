@@ -279,6 +279,11 @@ impl Call {
                     order.max_total,
                     order.lane.name()
                 );
+                // Wallets show that the URL becomes public.
+                let run = match &order.input {
+                    Input::Content { source: Some(source), .. } => format!("{run}, its input to be had at {source}"),
+                    _ => run,
+                };
                 match &order.budget {
                     None => run,
                     Some(OrderBudget { amount, until_ms }) => {

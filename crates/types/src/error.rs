@@ -254,6 +254,8 @@ pub enum LedgerError {
     TooManyDripPools { max: u32 },
     #[error("there is nothing to claim")]
     NothingToClaim,
+    #[error("the input's source is refused: {reason}")]
+    SourceInvalid { reason: String },
 }
 
 #[cfg(test)]

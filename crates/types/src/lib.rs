@@ -18,6 +18,7 @@ pub mod id;
 pub mod object;
 pub mod params;
 pub mod profile;
+pub mod source;
 pub mod tx;
 
 pub use althing_content::Cid;
@@ -35,6 +36,7 @@ pub use object::{
     Upgrade, Verification, Vote, VoteChoice, Voting,
 };
 pub use params::Params;
+pub use source::{ContentSource, ContentSourceError};
 pub use tx::{Auth, SignedTx, TxError, TxReceipt};
 
 /// Encodes a value with the canonical codec.

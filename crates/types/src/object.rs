@@ -1,6 +1,9 @@
 //! The objects that the ledger stores and clients read.
 
-use crate::{Address, Amount, AssetId, Call, Cid, Hash, ModelId, OrderId, PoolId, Ppm, SessionPublicKey, call::Scope};
+use crate::{
+    Address, Amount, AssetId, Call, Cid, ContentSource, Hash, ModelId, OrderId, PoolId, Ppm, SessionPublicKey,
+    call::Scope,
+};
 use borsh::{BorshDeserialize, BorshSerialize};
 use ruint::aliases::U256;
 use serde::{Deserialize, Serialize};
@@ -307,8 +310,14 @@ pub enum Input {
         #[serde(with = "hex_bytes")]
         bytes: Vec<u8>,
     },
-    /// Content that whoever has it serves.
-    Content { cid: Cid, size: u64 },
+    /// A file that whoever has it serves.
+    Content {
+        cid: Cid,
+        size: u64,
+        /// Where it can be had, if the client says so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        source: Option<ContentSource>,
+    },
 }
 
 /// Whether everybody can have the input of an order: else its answer cannot be checked by whom it pleases,
