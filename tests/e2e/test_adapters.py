@@ -114,15 +114,17 @@ class Adapted:
         roles.start("node", "coordinators/0", roles.node + "/v1/status")
         (self.home / "llama.key").write_text(SECRET + "\n")
         upstreams = ""
-        for name, server in self.servers.items():
+        # One server may be behind several models: here once more, as a model of JSON.
+        for name, server in [*self.servers.items(), ("raw", self.servers["chat"])]:
             package = directory / f"package-{name}"
             path = "/v1" if name == "llama" else ""
             adapted = json.loads(althing(
                 "model", "adapt", server.url + path, "-o", package, "--name", name,
-                "--upstream-key-env", "LLAMA_KEY", "--json", LLAMA_KEY=SECRET,
+                "--upstream-key-env", "LLAMA_KEY", "--json", *(["--interface", "json"] if name == "raw" else []),
+                LLAMA_KEY=SECRET,
             ).stdout)
             assert adapted["manifest"]["verification"] == "none"
-            assert adapted["manifest"]["interface"] == ("image" if name == "image" else "chat")
+            assert adapted["manifest"]["interface"] == {"image": "image", "raw": "json"}.get(name, "chat")
             althing(
                 "model", "publish", name, package, "--home", self.home,
                 "--wallet", roles.dir / "wallets/maker.key", "--node", roles.node,
@@ -149,7 +151,7 @@ class Adapted:
         self.client = openai.OpenAI(base_url=roles.gateway + "/v1", api_key=self.key, max_retries=0, timeout=60)
         until("the models are served", 30, lambda: all(
             json.loads(althing("model", "show", name, "--node", roles.node).stdout)["supporters"] == 1
-            for name in self.servers
+            for name in [*self.servers, "raw"]
         ))
 
     def post(self, path, body):
@@ -288,6 +290,14 @@ def test_a_cog_model_streams_to_the_official_client(adapted):
     with pytest.raises(openai.BadRequestError) as refused:
         adapted.client.chat.completions.create(model="chat", messages=QUESTION, temperature=0.5)
     assert "does not take `temperature`" in str(refused.value)
+
+
+def test_a_cog_model_takes_and_gives_json(adapted):
+    status, _, answer = adapted.post("/v1/json", {"model": "raw", "input": {"prompt": "a b", "seed": 3}})
+    assert status == 200 and json.loads(answer)["output"] == ["a ", "b ", "(seed 3)"], answer
+    status, _, answer = adapted.post("/v1/json", {"model": "raw", "input": {"prompt": 5}})
+    error = json.loads(answer)["error"]
+    assert status == 400 and error["code"] == "invalid_input" and "prompt" in error["message"], answer
 
 
 def test_a_cog_model_that_fails_or_takes_too_long_is_stopped_and_the_next_one_answered(adapted):
