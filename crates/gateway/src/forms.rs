@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use std::{collections::BTreeMap, sync::Arc};
 
 /// How long a package that was nowhere to be found is not looked for again, ms.
-const MISSING_MS: u64 = 30_000;
+const MISSING_MS: u64 = 10_000;
 /// Packages that are remembered.
 const PACKAGES_MAX: usize = 4_096;
 

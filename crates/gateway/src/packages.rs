@@ -13,7 +13,7 @@ const MANIFEST_BYTES_MAX: u64 = 1 << 20;
 /// Most bytes that are fetched for one: it, and the directory in which it is.
 const FETCH_BYTES_MAX: u64 = 4 << 20;
 /// How long that may take.
-const FETCH_TIME_MAX: Duration = Duration::from_secs(10);
+const FETCH_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Where descriptions of packages are found.
 #[async_trait]

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests
 
-use althing_runtime::{ChatInput, Engine, Interface, Package, PackageError, load};
+use althing_runtime::{ChatInput, Engine, ImageInput, Interface, Package, PackageError, load, media::image_type};
 use std::{collections::BTreeMap, path::Path};
 
 /// A package that `guests/build.sh` makes.
@@ -120,6 +120,37 @@ fn a_classifier_knows_texts_that_it_has_not_seen() {
     // No letters, no reason to prefer one.
     let output = guest.run(br#"{"text": "12345"}"#, 0, &mut |_| true).unwrap();
     assert!(output.starts_with(br#"{"language":""#));
+}
+
+#[test]
+fn a_painter_gives_a_picture_that_its_words_and_the_seed_decide() {
+    let guest = load(&built("landscapes"), 1).unwrap();
+    assert_eq!(guest.interface(), Interface::Image);
+    let paint = |prompt: &str, width, seed| {
+        let input = ImageInput { prompt: prompt.into(), width, height: 64 };
+        guest.run(&input.to_bytes(), seed, &mut |_| panic!("only chat is said piece by piece")).unwrap()
+    };
+    let picture = paint("a lake at noon", 96, 1);
+    assert_eq!(image_type(&picture), Some("image/png"));
+    assert_eq!(picture[16..24], [0, 0, 0, 96, 0, 0, 0, 64]);
+    assert_eq!(picture, paint("a lake at noon", 96, 1));
+    assert!(picture != paint("a lake at noon", 96, 2) && picture != paint("a lake at night", 96, 1));
+    let refused = String::from_utf8(paint("a lake", 65, 1)).unwrap();
+    assert!(refused.starts_with(r#"{"error":{"code":"invalid_input","message":""#), "{refused}");
+}
+
+#[test]
+fn what_is_no_picture_or_sound_is_a_failure() {
+    let facts = built("text-facts");
+    for (interface, what) in [("image", "picture"), ("speech", "sound")] {
+        let mut files = facts.files().clone();
+        files.insert("model.toml".into(), manifest(interface, FILES));
+        let guest = load(&Package::from_files(files).unwrap(), 1).unwrap();
+        let output = guest.run(br#"{"text": "x"}"#, 0, &mut |_| true).unwrap();
+        let expected =
+            format!(r#"{{"error":{{"code":"model_failed","message":"the model gave something that is not a {what}"}}}}"#);
+        assert_eq!(String::from_utf8(output).unwrap(), expected);
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use std::{error::Error, fs, path::Path, process::ExitCode, time::Duration};
 
 /// A package's name, whether it has weights, and what it runs on.
-const RUNS: [(&str, bool, &[&str]); 3] = [
+const RUNS: [(&str, bool, &[&str]); 4] = [
     ("text-facts", false, &[r#"{"text": "The law is the law."}"#, "nonsense"]),
     ("languages", true, &[r#"{"text": "Where do we meet next year?"}"#, r#"{"text": ""}"#]),
     (
@@ -19,6 +19,14 @@ const RUNS: [(&str, bool, &[&str]); 3] = [
         &[
             r#"{"messages":[{"role":"user","content":"Tell me a story about a fox"}],"max_tokens":12}"#,
             r#"{"messages":[{"role":"user","content":"Who are you?"}],"max_tokens":8,"temperature":0}"#,
+        ],
+    ),
+    (
+        "landscapes",
+        false,
+        &[
+            r#"{"prompt":"northern lights over a snowy fjord","width":64,"height":64}"#,
+            r#"{"prompt":"sahara at sunset","width":96,"height":64}"#,
         ],
     ),
 ];
