@@ -1,9 +1,10 @@
 //! What a server is, for who wants to offer its model.
 
 use crate::{
-    AdapterError, Server, Settings, SetupError,
+    AdapterError, LOOK_TIME_MAX, Server, Settings, SetupError,
     cog::{self, Schema},
     openai,
+    server::list,
 };
 use althing_runtime::{
     Interface,
@@ -32,6 +33,8 @@ pub enum DiscoverError {
     Setup(#[from] SetupError),
     #[error("{url} is neither a Cog server ({cog}) nor one that speaks OpenAI's API ({openai})")]
     Neither { url: String, cog: AdapterError, openai: AdapterError },
+    #[error("{url} did not answer within {seconds} s")]
+    Silent { url: String, seconds: u64 },
     #[error("{url} has no model {model:?}; it has {has}")]
     NoModel { url: String, model: String, has: String },
     #[error("{url} has several models; say which of them: {has}")]
@@ -43,6 +46,11 @@ pub enum DiscoverError {
 /// # Errors
 /// If it cannot be asked, or is nothing that is known here.
 pub async fn discover(settings: &Settings) -> Result<Discovered, DiscoverError> {
+    let silent = |_| DiscoverError::Silent { url: settings.url.clone(), seconds: 2 * LOOK_TIME_MAX.as_secs() };
+    tokio::time::timeout(2 * LOOK_TIME_MAX, look(settings)).await.map_err(silent)?
+}
+
+async fn look(settings: &Settings) -> Result<Discovered, DiscoverError> {
     let url = settings.url.clone();
     let server = Server::new(settings, "")?;
     let cog_error = match cog::health(&server).await {
@@ -65,11 +73,11 @@ pub async fn discover(settings: &Settings) -> Result<Discovered, DiscoverError> 
     };
     let model = match (settings.model.clone(), names) {
         (Some(model), Some(names)) if !names.contains(&model) => {
-            return Err(DiscoverError::NoModel { url, model, has: openai::list(&names) });
+            return Err(DiscoverError::NoModel { url, model, has: list(&names) });
         }
         (Some(model), _) => model,
         (None, Some(names)) if names.len() == 1 => names.into_iter().next().unwrap_or_default(),
-        (None, Some(names)) => return Err(DiscoverError::Several { url, has: openai::list(&names) }),
+        (None, Some(names)) => return Err(DiscoverError::Several { url, has: list(&names) }),
         (None, None) => {
             let openai = AdapterError::Unavailable("it lists no models".into());
             return Err(DiscoverError::Neither { url, cog: cog_error, openai });

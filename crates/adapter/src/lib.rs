@@ -113,6 +113,8 @@ pub struct Settings {
     pub silence_max: Duration,
     /// How long a run may take in all.
     pub run_max: Duration,
+    /// Whether clients may name files elsewhere that the server then fetches, from wherever it can reach.
+    pub remote_files: bool,
     pub cog_mode: CogMode,
     /// Where a Cog server reaches this process; a free port of loopback if absent.
     pub webhook_listen: Option<SocketAddr>,
@@ -132,6 +134,7 @@ impl Settings {
             busy_max: Duration::from_secs(30),
             silence_max: Duration::from_secs(120),
             run_max: Duration::from_secs(600),
+            remote_files: false,
             cog_mode: CogMode::Auto,
             webhook_listen: None,
             webhook_url: None,
@@ -142,6 +145,16 @@ impl Settings {
         match self.concurrency_max {
             0 => Err(SetupError::Zero { name: "concurrency_max" }),
             _ => Ok(()),
+        }
+    }
+}
+
+/// Refuses a file that the model's server would have to fetch: a stranger could have it ask the provider's own network.
+fn check_file(url: &str) -> Result<(), AdapterError> {
+    match url.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("data:")) {
+        true => Ok(()),
+        false => {
+            Err(AdapterError::refused("files come with the request, as `data:` URLs: none is fetched from elsewhere"))
         }
     }
 }

@@ -4,7 +4,10 @@
 //! the server answered, byte for byte: a JSON object, a stream of events to its `[DONE]`, or a sound. So whatever server
 //! and client agree on works: tools, images in messages, log probabilities, structured outputs.
 
-use crate::{AdapterError, Emit, Server, Settings, SetupError, server::too_large};
+use crate::{
+    AdapterError, Emit, Server, Settings, SetupError, check_file,
+    server::{list, too_large},
+};
 use althing_runtime::{Interface, package::Manifest};
 use parking_lot::Mutex;
 use reqwest::{Method, Response, StatusCode, header::CONTENT_TYPE};
@@ -21,6 +24,8 @@ pub struct OpenAi {
     server: Server,
     interface: Interface,
     output_bytes_max: usize,
+    /// Whether the server may be made to fetch files from elsewhere.
+    remote_files: bool,
     /// As the settings say.
     model_set: Option<String>,
     /// What the server calls the model: as the settings say, or the only one that it has.
@@ -33,6 +38,7 @@ impl OpenAi {
             server: Server::new(settings, DEFAULT_PATH)?,
             interface: manifest.interface()?,
             output_bytes_max: usize::try_from(manifest.limits.output_bytes_max).unwrap_or(usize::MAX),
+            remote_files: settings.remote_files,
             model_set: settings.model.clone(),
             model: Mutex::new(settings.model.clone()),
         })
@@ -65,7 +71,7 @@ impl OpenAi {
     pub(crate) async fn run(&self, input: &[u8], emit: Emit<'_>) -> Result<Vec<u8>, AdapterError> {
         let model = self.model.lock().clone();
         let model = model.ok_or_else(|| AdapterError::Unavailable("the model's server was not seen yet".into()))?;
-        let request = Request::read(input, &model)?;
+        let request = Request::read(input, &model, self.remote_files)?;
         let path = format!("/{}", self.interface.path());
         let ask = || {
             let post = self.server.request(Method::POST, &path);
@@ -81,7 +87,11 @@ impl OpenAi {
     async fn whole(&self, response: Response, emit: Emit<'_>) -> Result<Vec<u8>, AdapterError> {
         let output = self.server.read(response, self.output_bytes_max).await?;
         if self.interface == Interface::Speech {
-            return Ok(output);
+            // Some servers answer with an error as if it were a sound.
+            return match output.is_empty() || serde_json::from_slice::<serde_json::Value>(&output).is_ok() {
+                true => Err(AdapterError::Failed("the model's server answered with something that is no sound".into())),
+                false => Ok(output),
+            };
         }
         let text = String::from_utf8(output).map_err(|_| not_text())?;
         match serde_json::from_str::<serde_json::Value>(&text) {
@@ -151,7 +161,7 @@ struct Request {
 }
 
 impl Request {
-    fn read(input: &[u8], model: &str) -> Result<Self, AdapterError> {
+    fn read(input: &[u8], model: &str, remote_files: bool) -> Result<Self, AdapterError> {
         let mut fields: BTreeMap<String, Box<RawValue>> =
             serde_json::from_slice(input).map_err(|_| AdapterError::refused("the request is no JSON object"))?;
         let is = |fields: &BTreeMap<String, Box<RawValue>>, name: &str, value: &str| {
@@ -163,11 +173,30 @@ impl Request {
                 return Err(AdapterError::refused(format!("`{name}` is 1: one order is one answer")));
             }
         }
+        if !remote_files {
+            for field in fields.values() {
+                let value = serde_json::from_str(field.get()).unwrap_or_default();
+                check_urls(&value)?;
+            }
+        }
         let is_stream = is(&fields, "stream", "true");
         let name = to_raw_value(model).map_err(|_| AdapterError::refused("the model's name is no text"))?;
         fields.insert("model".into(), name);
         let body = serde_json::to_vec(&fields).map_err(|_| AdapterError::refused("the request is no JSON object"))?;
         Ok(Self { body, is_stream })
+    }
+}
+
+/// Refuses files that the server would fetch: pictures, sounds and documents in messages are objects with a `url`, or
+/// texts under a name that ends so.
+fn check_urls(value: &serde_json::Value) -> Result<(), AdapterError> {
+    match value {
+        serde_json::Value::Array(items) => items.iter().try_for_each(check_urls),
+        serde_json::Value::Object(fields) => fields.iter().try_for_each(|(name, value)| match value {
+            serde_json::Value::String(url) if name.ends_with("url") => check_file(url),
+            value => check_urls(value),
+        }),
+        _ => Ok(()),
     }
 }
 
@@ -185,14 +214,6 @@ pub(crate) async fn models(server: &Server) -> Result<Option<Vec<String>>, Adapt
     Ok(Some(data.iter().filter_map(|model| model["id"].as_str()).map(str::to_owned).collect()))
 }
 
-/// Names for people, not too many.
-pub(crate) fn list(names: &[String]) -> String {
-    const NAMES_MAX: usize = 20;
-    let shown: Vec<_> = names.iter().take(NAMES_MAX).map(|name| format!("{name:?}")).collect();
-    let rest = if names.len() > NAMES_MAX { ", …" } else { "" };
-    if names.is_empty() { "none".into() } else { format!("{}{rest}", shown.join(", ")) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -200,14 +221,34 @@ mod tests {
     #[test]
     fn a_request_keeps_every_byte_of_its_values_and_gets_the_servers_name() {
         let request =
-            Request::read(br#"{"stream":true,"model":"ours","temperature":0.70,"n":1,"x":[ 1e3 ]}"#, "theirs").unwrap();
+            Request::read(br#"{"stream":true,"model":"ours","temperature":0.70,"n":1,"x":[ 1e3 ]}"#, "theirs", false)
+                .unwrap();
         assert!(request.is_stream);
         assert_eq!(
             String::from_utf8(request.body).unwrap(),
             r#"{"model":"theirs","n":1,"stream":true,"temperature":0.70,"x":[ 1e3 ]}"#
         );
         for input in [&b"[]"[..], b"", br#"{"n":2}"#, br#"{"best_of":1.0}"#] {
-            assert!(matches!(Request::read(input, "m"), Err(AdapterError::Refused { .. })), "{input:?}");
+            assert!(matches!(Request::read(input, "m", true), Err(AdapterError::Refused { .. })), "{input:?}");
+        }
+    }
+
+    #[test]
+    fn a_server_is_not_made_to_fetch_what_strangers_name() {
+        let with = |part: &str| format!(r#"{{"messages":[{{"role":"user","content":[{part}]}}]}}"#);
+        let data = r#"{"type":"image_url","image_url":{"url":"data:image/png;base64,AA=="}}"#;
+        let text = r#"{"type":"text","text":"see http://127.0.0.1/"}"#;
+        for (part, fine) in [
+            (data, true),
+            (text, true),
+            (r#"{"type":"image_url","image_url":{"url":"http://169.254.169.254/"}}"#, false),
+            (r#"{"type":"image_url","image_url":"https://a/b.png"}"#, false),
+            (r#"{"type":"video_url","video_url":{"url":"file:///etc/passwd"}}"#, false),
+            (r#"{"type":"input_file","file_url":"HTTP://a"}"#, false),
+        ] {
+            let input = with(part);
+            assert_eq!(Request::read(input.as_bytes(), "m", false).is_ok(), fine, "{part}");
+            assert!(Request::read(input.as_bytes(), "m", true).is_ok());
         }
     }
 

@@ -53,7 +53,11 @@ impl Server {
     /// # Errors
     /// If the URL or the key is none.
     pub fn new(settings: &Settings, default_path: &str) -> Result<Self, SetupError> {
-        let not_url = || SetupError::Url(settings.url.clone());
+        // What does not parse may hold a password all the same.
+        let not_url = || match settings.url.contains('@') {
+            true => SetupError::UrlWithPassword,
+            false => SetupError::Url(settings.url.clone()),
+        };
         let url = Url::parse(&settings.url).map_err(|_| not_url())?;
         if !url.username().is_empty() || url.password().is_some() {
             return Err(SetupError::UrlWithPassword);
@@ -72,7 +76,9 @@ impl Server {
                 Some(value)
             }
         };
-        let http = reqwest::Client::builder().connect_timeout(CONNECT_TIME_MAX).redirect(redirect::Policy::none());
+        // The key goes to its server alone: no proxy, no redirect.
+        let http = reqwest::Client::builder().no_proxy().redirect(redirect::Policy::none());
+        let http = http.connect_timeout(CONNECT_TIME_MAX);
         Ok(Self {
             http: http.build().map_err(SetupError::Http)?,
             base_url: format!("{}{path}", settings.url.trim_end_matches('/')),
@@ -117,7 +123,7 @@ impl Server {
             }
             let wait = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
             let wait = wait.map_or(BUSY_PAUSE, Duration::from_secs).max(BUSY_PAUSE);
-            if begun.elapsed() + wait > self.busy_max {
+            if begun.elapsed().saturating_add(wait) > self.busy_max {
                 return Err(AdapterError::Busy("the model's server is busy: ask again later".into()));
             }
             tokio::time::sleep(wait).await;
@@ -138,9 +144,15 @@ impl Server {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 AdapterError::Unavailable("the model's server refuses the provider's key".into())
             }
+            // Nobody else is told its words, which may be about another client's request.
+            StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
+                tracing::warn!(%status, message, "a model's server is not ready");
+                AdapterError::Unavailable(format!("the model's server answers with {status}"))
+            }
+            // One request that it fails on says nothing about the next.
             _ => {
                 let message = message.map(|message| format!(": {message}")).unwrap_or_default();
-                AdapterError::Unavailable(format!("the model's server answers with {status}{message}"))
+                AdapterError::Failed(format!("the model's server answers with {status}{message}"))
             }
         }
     }
@@ -211,11 +223,19 @@ impl Server {
         }
         Ok(body)
     }
+}
 
-    /// How long nothing may come of a stream.
-    pub fn silence_max(&self) -> Duration {
-        self.silence_max
+/// Names for people: not too many, not too long, without what a terminal would obey.
+pub(crate) fn list<'a>(names: impl IntoIterator<Item = &'a String>) -> String {
+    const NAMES_MAX: usize = 20;
+    const NAME_CHARS_MAX: usize = 64;
+    let short = |name: &String| format!("{:?}", name.chars().take(NAME_CHARS_MAX).collect::<String>());
+    let mut names = names.into_iter();
+    let mut shown: Vec<_> = names.by_ref().take(NAMES_MAX).map(short).collect();
+    if names.next().is_some() {
+        shown.push("…".into());
     }
+    if shown.is_empty() { "none".into() } else { shown.join(", ") }
 }
 
 /// An answer that is larger than the package says.
@@ -243,10 +263,20 @@ mod tests {
         for url in ["", "127.0.0.1:8000", "ftp://a", "http://a?b=c", "http://a#b", "unix:/a"] {
             assert!(matches!(Server::new(&Settings::new(url), ""), Err(SetupError::Url(_))), "{url}");
         }
-        let with_password = Server::new(&Settings::new("http://me:pass@a/v1"), "").err().unwrap();
-        assert!(!with_password.to_string().contains("pass@"));
+        for url in ["http://me:pass@a/v1", "http://me:pass@a:99999/"] {
+            let error = Server::new(&Settings::new(url), "").err().unwrap();
+            assert!(matches!(error, SetupError::UrlWithPassword) && !error.to_string().contains("pass@"), "{error}");
+        }
         let key = Some(Secret::new("a\nb"));
         assert!(matches!(Server::new(&Settings { key, ..Settings::new("http://a") }, ""), Err(SetupError::Key)));
+    }
+
+    #[test]
+    fn names_are_few_and_short() {
+        let names: Vec<_> = (0..30).map(|i| format!("{i}\u{1b}[2J{}", "x".repeat(100))).collect();
+        let shown = list(&names);
+        assert!(shown.len() < 2_000 && shown.ends_with("…") && !shown.contains('\u{1b}'), "{shown}");
+        assert_eq!((list(&[]), list(&["a".to_owned()])), ("none".into(), "\"a\"".into()));
     }
 
     #[test]

@@ -169,7 +169,12 @@ async fn errors_say_whose_fault_it_is_and_not_the_key() {
         (
             500,
             json!({"error": {"message": "key sk-1 is bad"}}),
-            "unavailable the model's server answers with 500 Internal Server Error: key … is bad",
+            "failed the model's server answers with 500 Internal Server Error: key … is bad",
+        ),
+        (
+            503,
+            json!({"error": "loading somebody's words"}),
+            "unavailable the model's server answers with 503 Service Unavailable",
         ),
         (429, json!({}), "busy the model's server is busy: ask again later"),
         (
@@ -177,10 +182,10 @@ async fn errors_say_whose_fault_it_is_and_not_the_key() {
             json!({"error": {"message": "x"}}),
             "failed the model's server answered with something that is no answer",
         ),
-        (307, json!({}), "unavailable the model's server answers with 307 Temporary Redirect"),
+        (307, json!({}), "failed the model's server answers with 307 Temporary Redirect"),
     ] {
         let url = openai(move |_, _| {
-            let headers = [(header::LOCATION, "http://127.0.0.1:1/")];
+            let headers = [(header::LOCATION, "http://127.0.0.1:1/"), (header::RETRY_AFTER, "18446744073709551615")];
             (StatusCode::from_u16(status).unwrap(), headers, Json(body.clone())).into_response()
         })
         .await;

@@ -369,10 +369,12 @@ async fn ask(args: AskArgs, json: bool) -> Result<()> {
             }
             if let Some(text) = chunk["choices"][0]["delta"]["content"].as_str().filter(|text| !text.is_empty()) {
                 bar.finish_and_clear();
-                print!("{text}");
+                // Nobody's answer gives orders to a terminal.
+                print!("{}", text.replace(|c: char| c.is_control() && c != '\n' && c != '\t', ""));
                 std::io::Write::flush(&mut std::io::stdout())?;
             }
-            if chunk["althing"].is_object() {
+            // A server of a stranger's can say what it likes in its own answer.
+            if chunk["althing"].is_object() && facts["model_verification"] == "exact" {
                 facts = chunk["althing"].clone();
             }
         }

@@ -235,8 +235,8 @@ async fn start(args: &DevArgs, progress: &indicatif::ProgressBar) -> Result<Netw
         let is_here = |name: &str| genesis.models.iter().any(|m| m.name == name && engines.contains_key(&m.id()));
         settings.models.retain(|name| is_here(name));
         if let Some(OwnModel { package, runs: Runs::Elsewhere(upstream), .. }) = &own {
-            packages::keep(package, &*Arc::new(settings.content.open(directory.join("content"))?))?;
-            settings.upstreams.insert(model.clone(), upstream.clone());
+            packages::keep(package, &settings.content.open(directory.join("content"))?)?;
+            settings.upstreams.insert(model.clone(), (**upstream).clone());
         }
         if index + args.liars >= count {
             settings.behaviour = Behaviour::Liar;
@@ -328,7 +328,7 @@ impl Asks {
                 std::fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
                 path.display().to_string()
             }
-            AnswerOutput::Passthrough(bytes) => {
+            AnswerOutput::Passthrough { bytes, .. } => {
                 let body: serde_json::Value = serde_json::from_slice(bytes)?;
                 body["choices"][0]["message"]["content"].as_str().unwrap_or_default().to_owned()
             }
@@ -346,7 +346,7 @@ struct OwnModel {
 /// Where a model runs.
 enum Runs {
     Here(Arc<dyn Engine>),
-    Elsewhere(UpstreamSettings),
+    Elsewhere(Box<UpstreamSettings>),
 }
 
 impl OwnModel {
@@ -366,7 +366,7 @@ async fn upstream_model(url: &str, args: &DevArgs, progress: &indicatif::Progres
     let (package, _) = upstreams::describe(&upstream, None, None).await?;
     let name = package.manifest.name.clone();
     ensure_other_name(&name)?;
-    Ok(OwnModel { name, package, runs: Runs::Elsewhere(upstream) })
+    Ok(OwnModel { name, package, runs: Runs::Elsewhere(Box::new(upstream)) })
 }
 
 fn ensure_other_name(name: &str) -> Result<()> {
@@ -473,6 +473,7 @@ async fn ask(network: &Network, question: &str) -> Result<(Answer, Vec<althing_t
         lane: network.asks.lane(),
         input: network.asks.input(question)?,
         seed: None,
+        provider: None,
         wait: None,
     };
     let bar = spinner(match network.asks {
@@ -538,7 +539,7 @@ fn tell(
             output_cid: answer.output_cid,
             agreed_by: &answer.agreed_by,
             verification: answer.level,
-            model_verification: answer.model.verification,
+            model_verification: answer.model_verification,
             fee: answer.order.fee,
             receipt: &answer.receipt_place,
             refuted_orders: refuted,
@@ -557,12 +558,12 @@ fn tell(
     }
     eprintln!("fee       {} ALTH", answer.order.fee);
     eprintln!("receipt   {}", answer.receipt_place);
-    match answer.model.verification {
+    match answer.model_verification {
         Verification::Exact => eprintln!("          check it: althing verify --rerun {}\n", answer.receipt_place),
-        Verification::None => eprintln!("          check it: althing verify {}", answer.receipt_place),
-    }
-    if answer.model.verification == Verification::None {
-        eprintln!("note: nobody can check what this model answers; the receipt says who did, and for how much\n");
+        Verification::None => {
+            eprintln!("          check it: althing verify {}", answer.receipt_place);
+            eprintln!("note: nobody can check what this model answers; the receipt says who did, and for how much\n");
+        }
     }
     Ok(())
 }

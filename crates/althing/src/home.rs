@@ -223,6 +223,13 @@ pub struct GatewaySettings {
     /// Agreements asked and paid for in the open lane.
     pub agreements: u8,
     pub answer_within_ms: u64,
+    /// Whether providers at private addresses are asked: they are strangers, and say themselves where they are. For
+    /// networks on one machine.
+    #[serde(default)]
+    pub sources_private: bool,
+    /// By the model's name, the only providers that are asked for it in the chosen lane: of what nobody can check.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub providers_trusted: BTreeMap<String, BTreeSet<Address>>,
     /// Base URL where others reach this gateway, which orders with long inputs name and so make public; `http://` and
     /// `listen` if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -361,6 +368,8 @@ impl Home {
             fee_chosen: defaults.fee_chosen,
             agreements: defaults.agreements,
             answer_within_ms: defaults.answer_within_ms,
+            sources_private: true,
+            providers_trusted: BTreeMap::new(),
             content_url: None,
             content: ContentSettings::default(),
         };

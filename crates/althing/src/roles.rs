@@ -2,7 +2,7 @@
 //! for one of them alone.
 
 use crate::{
-    home::{CoordinatorHome, GatewaySettings, ProviderSettings, read_toml},
+    home::{CoordinatorHome, GatewaySettings, NodeSettings, ProviderSettings, read_toml},
     local::threads_of_machine,
     packages, shipped,
     upstreams::{UpstreamArg, Upstreams},
@@ -14,10 +14,16 @@ use althing_node::{InputWatch, LedgerMachine, NodeClient};
 use althing_provider::{Adapters, AllModels, FileJournal, ModelServer, Provider, ProviderConfig, ServedModel, Source};
 use althing_runtime::{Engine, Package};
 use althing_sdk::{Clock, FetchedContent, HttpClient, LedgerClient, Sender, SessionKeyPair, StoreContent, SystemClock};
-use althing_types::{ContentSource, ModelId};
-use anyhow::{Context as _, Result};
+use althing_types::{ContentSource, ModelId, Verification};
+use anyhow::{Context as _, Result, bail};
 use futures::FutureExt as _;
-use std::{collections::BTreeMap, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{net::TcpListener, task::JoinHandle};
 
 /// The models that a process has in memory for all its roles, by their ids on the ledger.
@@ -117,7 +123,10 @@ pub async fn start_node(home: CoordinatorHome, api: TcpListener, threads: usize)
     let address = api.local_addr()?;
     serve(&mut tasks, api, althing_node::router(client.clone()));
     if let Some(account) = home.account {
-        warn_of_private(home.settings.sources_private, address);
+        let NodeSettings { sources_private, listen, ref peers, .. } = home.settings;
+        let others = peers.iter().map(|peer| peer.address.ip());
+        let places: Vec<_> = [address.ip(), listen.ip()].into_iter().chain(others).map(|ip| ip.to_string()).collect();
+        warn_of_private(sources_private, &places);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let sender = Sender::new(client.clone(), clock.clone(), Arc::new(account), home.genesis.chain_id());
         let watch = InputWatch {
@@ -133,12 +142,16 @@ pub async fn start_node(home: CoordinatorHome, api: TcpListener, threads: usize)
     Ok(RunningNode { client, api: address, _tasks: tasks, node: Some(node) })
 }
 
-/// Whoever can reach a role can have it ask its neighbours, if it follows orders there.
-fn warn_of_private(sources_private: bool, address: SocketAddr) {
-    if sources_private && !address.ip().is_loopback() {
+/// Whoever can reach a role can have it ask its neighbours, if it follows strangers there: `places` are the hosts where it
+/// can be reached, or is in company.
+fn warn_of_private(sources_private: bool, places: &[String]) {
+    let is_here = |host: &String| {
+        host == "localhost" || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    };
+    if let (true, Some(place)) = (sources_private, places.iter().find(|place| !is_here(place))) {
         tracing::warn!(
-            %address,
-            "sources_private is set where others can reach this: orders make it ask private addresses for inputs"
+            place,
+            "sources_private is set where others can reach this: they can make it ask private addresses"
         );
     }
 }
@@ -201,6 +214,12 @@ async fn models_to_serve(client: &dyn LedgerClient, names: &[String], found: &Fo
             let fetched = fetch_package(found.store, cid, found.sources).await;
             let bytes = fetched.with_context(|| format!("the package of {name}"))?;
             let (manifest, _) = packages::contents(found.store, &cid)?;
+            if manifest.verification == "none" && model.verification == Verification::Exact {
+                bail!(
+                    "{name} is registered as if others could re-run it, and its package says that they cannot: whoever \
+                     serves it can be contested and slashed for telling the truth"
+                );
+            }
             if manifest.is_served_elsewhere() {
                 let adapter = found.upstreams.adapter(name, &manifest, found.home).await?;
                 if let Some(trouble) = adapter.look().await {
@@ -280,13 +299,19 @@ pub async fn start_provider(
     let ids = models.here.keys().chain(models.elsewhere.keys()).copied().collect();
     let server = ModelServer::start(models.here, settings.server()).await?;
     let mut tasks = Tasks::default();
-    for adapter in models.elsewhere.values().cloned() {
+    for adapter in models.elsewhere.values() {
+        let adapter = adapter.clone();
         tasks.add(async move { adapter.watch().await });
     }
     let key = SessionKeyPair::read(&directory.join("session.key"))?;
     let chain = client.status().await?.chain;
     let address = listener.local_addr()?;
-    warn_of_private(settings.sources_private, address);
+    let endpoint = settings.endpoint.as_deref().and_then(|url| reqwest::Url::parse(url).ok());
+    let endpoint = endpoint.and_then(|url| url.host_str().map(str::to_owned));
+    warn_of_private(
+        settings.sources_private,
+        &[Some(address.ip().to_string()), endpoint].into_iter().flatten().collect::<Vec<_>>(),
+    );
     let policy = settings.policy.policy(settings.profit());
     let endpoint = match settings.behaviour {
         // Liars take no chosen orders: those would simply fail.
@@ -354,13 +379,15 @@ pub async fn start_gateway(
         agreements: settings.agreements,
         answer_within_ms: settings.answer_within_ms,
         choice_seed: rand::random(),
+        sources_private: settings.sources_private,
+        providers_trusted: settings.providers_trusted,
         ..GatewayConfig::default()
     };
     let parts = althing_gateway::Parts {
         client,
         clock: Arc::new(SystemClock),
         content: Arc::new(StoreContent(store.clone())),
-        deliveries: Arc::new(HttpDeliveries::new()?),
+        deliveries: Arc::new(HttpDeliveries::new(!settings.sources_private)?),
         receipts: Arc::new(FileReceipts::open(directory.join("receipts"))?),
         packages: Arc::new(StorePackages(store.clone())),
         engines,

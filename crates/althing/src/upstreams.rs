@@ -51,6 +51,9 @@ pub struct UpstreamSettings {
     /// How long a run may take in all, ms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_ms_max: Option<u64>,
+    /// Whether clients may name files elsewhere that the server then fetches, from wherever it can reach.
+    #[serde(default)]
+    pub remote_files: bool,
     /// Have a Cog server call back here when it is done, instead of keeping a connection open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<SocketAddr>,
@@ -72,6 +75,7 @@ impl UpstreamSettings {
             busy_ms_max: None,
             silence_ms_max: None,
             run_ms_max: None,
+            remote_files: false,
             webhook: None,
             webhook_url: None,
         }
@@ -106,6 +110,7 @@ impl UpstreamSettings {
             busy_max: duration(self.busy_ms_max, usual.busy_max),
             silence_max: duration(self.silence_ms_max, usual.silence_max),
             run_max: duration(self.run_ms_max, usual.run_max),
+            remote_files: self.remote_files,
             cog_mode: if self.webhook.is_some() { CogMode::Webhook } else { CogMode::Auto },
             webhook_listen: self.webhook,
             webhook_url: self.webhook_url.clone(),

@@ -82,14 +82,14 @@ fn check(host: &str, mut addresses: impl Iterator<Item = IpAddr>) -> Result<(), 
 }
 
 /// Refuses a URL whose host is an address that is not public. Names are checked when they are looked up.
-pub(crate) fn check_url(url: &Url) -> Result<(), NotPublic> {
+pub fn check_url(url: &Url) -> Result<(), NotPublic> {
     let host = url.host_str().unwrap_or_default();
     let address = host.trim_start_matches('[').trim_end_matches(']').parse();
     check(host, address.into_iter())
 }
 
 /// Looks names up, and gives the addresses of those that have no others than public ones.
-pub(crate) struct PublicResolver;
+pub struct PublicResolver;
 
 impl Resolve for PublicResolver {
     fn resolve(&self, name: Name) -> Resolving {

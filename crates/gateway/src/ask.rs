@@ -2,7 +2,7 @@
 
 use crate::{
     deliveries::{Deliveries, DeliveryError},
-    forms::{Form, Forms, Sources},
+    forms::{Form, Forms, Sources, serves},
     keys::ApiKey,
     packages::Packages,
     receipts::Receipts,
@@ -24,12 +24,15 @@ use althing_types::{
     Address, Amount, Call, ChainId, Cid, ContentSource, Input, Lane, LedgerError, Model, ModelId, Order, OrderId,
     OrderState, Params, Provider, RefundReason, Verification, call::OrderSubmit, object::INLINE_INPUT_BYTES_MAX,
 };
-use futures::StreamExt as _;
+use futures::{StreamExt as _, future::Either};
 use parking_lot::Mutex;
 use rand::{SeedableRng as _, rngs::StdRng, seq::SliceRandom as _};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 use tokio::sync::mpsc;
 
 /// Largest output that is fetched, bytes.
@@ -55,6 +58,10 @@ pub struct GatewayConfig {
     pub content_url: Option<ContentSource>,
     /// Seeds the choice among providers.
     pub choice_seed: u64,
+    /// Whether providers at private addresses are asked: they are strangers, and say themselves where they are.
+    pub sources_private: bool,
+    /// By the model's name, who alone is asked for it in the chosen lane.
+    pub providers_trusted: BTreeMap<String, BTreeSet<Address>>,
 }
 
 impl Default for GatewayConfig {
@@ -67,6 +74,8 @@ impl Default for GatewayConfig {
             attempts_max: 3,
             content_url: None,
             choice_seed: 0,
+            sources_private: false,
+            providers_trusted: BTreeMap::new(),
         }
     }
 }
@@ -177,6 +186,8 @@ pub struct Ask {
     pub input: AskInput,
     /// A sampling seed fixed by the client. (T-2)
     pub seed: Option<u64>,
+    /// The provider that the client chooses, in the chosen lane; any that serves the model if it says nothing.
+    pub provider: Option<Address>,
     /// The level that the client waits for, at least; if it says nothing, what the lane is for.
     pub wait: Option<Level>,
 }
@@ -216,8 +227,11 @@ pub enum AnswerOutput {
         media_type: &'static str,
         bytes: Vec<u8>,
     },
-    /// As the model's server wrote it: text, or a sound.
-    Passthrough(Vec<u8>),
+    /// As the model's server wrote it: text that was said as it came, or a file.
+    Passthrough {
+        bytes: Vec<u8>,
+        is_said: bool,
+    },
 }
 
 impl AnswerOutput {
@@ -225,9 +239,8 @@ impl AnswerOutput {
     pub fn text(&self) -> &str {
         match self {
             Self::Chat { text, .. } => text,
-            // What is no text is not said.
-            Self::Passthrough(bytes) => std::str::from_utf8(bytes).unwrap_or_default(),
-            Self::Embeddings { .. } | Self::Json(_) | Self::File { .. } => "",
+            Self::Passthrough { bytes, is_said: true } => std::str::from_utf8(bytes).unwrap_or_default(),
+            Self::Passthrough { .. } | Self::Embeddings { .. } | Self::Json(_) | Self::File { .. } => "",
         }
     }
 }
@@ -245,6 +258,10 @@ pub struct Answer {
     pub receipt: Receipt,
     /// Where the receipt was saved.
     pub receipt_place: String,
+    /// Where this gateway serves it.
+    pub receipt_path: String,
+    /// Whether anybody can check the model's answers at all. (T-20)
+    pub model_verification: Verification,
 }
 
 /// Why there is no answer.
@@ -341,10 +358,18 @@ fn level_wanted(ask: &Ask, params: &Params) -> Result<Level, AskError> {
     }
 }
 
+/// Whether anybody can check a model's answers: the ledger's word, unless its package says less.
+pub fn verification(form: Option<Form>, model: &Model) -> Verification {
+    match form {
+        Some(Form { is_exact: false, .. }) => Verification::None,
+        _ => model.verification,
+    }
+}
+
 /// Refuses what is not for this model or this lane, before anybody pays.
 fn check_form(form: Option<Form>, model: &Model, ask: &Ask) -> Result<(), AskError> {
     let refused = |code: &str, message| Err(AskError::Refused { code: code.into(), message });
-    if ask.lane == LaneWish::Open && model.verification == Verification::None {
+    if ask.lane == LaneWish::Open && verification(form, model) == Verification::None {
         let message = format!(
             "Nobody can check the answers of `{0}`, so there is no race for them: ask for `{0}` itself, without `:open`.",
             model.name
@@ -389,7 +414,8 @@ fn read_output(input: &AskInput, order: OrderId, bytes: &[u8]) -> Result<AnswerO
         reason: format!("it is not {what} output: {error}"),
     };
     if input.passes_through() {
-        return Ok(AnswerOutput::Passthrough(bytes.to_vec()));
+        let is_said = input.interface() != Interface::Speech;
+        return Ok(AnswerOutput::Passthrough { bytes: bytes.to_vec(), is_said });
     }
     let refusal = match input.interface() {
         Interface::Chat => match ChatOutput::parse(bytes).map_err(|error| unusable("a chat", error))? {
@@ -472,7 +498,23 @@ impl Gateway {
     /// If that is not known and has to be.
     pub async fn form(&self, model: &Model) -> Result<Option<Form>, AskError> {
         let Parts { engines, packages, client, clock, .. } = &self.parts;
-        self.forms.of(model, &Sources { engines, packages: &**packages, client: &**client, clock: &**clock }).await
+        let sources = Sources {
+            engines,
+            packages: &**packages,
+            client: &**client,
+            clock: &**clock,
+            public_only: !self.config.sources_private,
+            bond_min: self.parts.client.params().await?.bond_min,
+        };
+        self.forms.of(model, &sources).await
+    }
+
+    /// Whether anybody can check the answers of the model of this name; nobody can of one that is not there.
+    pub async fn verification_of(&self, name: &str) -> Verification {
+        match self.model(name).await {
+            Ok(model) => verification(self.form(&model).await.ok().flatten(), &model),
+            Err(_) => Verification::None,
+        }
     }
 
     /// The same by the model's name.
@@ -489,16 +531,19 @@ impl Gateway {
     /// Why there is no answer; what was not earned is refunded by the ledger.
     pub async fn ask(&self, key: &ApiKey, ask: &Ask, progress: &ProgressSender) -> Result<Answer, AskError> {
         let model = self.model(&ask.model).await?;
-        check_form(self.form(&model).await?, &model, ask)?;
+        let form = self.form(&model).await?;
+        check_form(form, &model, ask)?;
         let input = ask.input.to_bytes();
         if let Some(engine) = self.parts.engines.get(&model.id) {
             check_length(&**engine, &input)?;
         }
         let params = self.parts.client.params().await?;
-        match ask.lane {
-            LaneWish::Open => self.ask_open(key, ask, &model, input, &params, progress).await,
-            LaneWish::Chosen => self.ask_chosen(key, ask, &model, input, &params, progress).await,
-        }
+        let answer = match ask.lane {
+            LaneWish::Open => self.ask_open(key, ask, &model, input, &params, progress).await?,
+            LaneWish::Chosen => self.ask_chosen(key, ask, &model, input, &params, progress).await?,
+        };
+        let receipt_path = key.receipt_path(&answer.order);
+        Ok(Answer { model_verification: verification(form, &model), receipt_path, ..answer })
     }
 
     /// Refuses before anything is signed what the account cannot pay.
@@ -624,7 +669,7 @@ impl Gateway {
             if let Ok(Provider { endpoint, .. }) = self.parts.client.provider(provider).await
                 && !endpoint.is_empty()
             {
-                sources.push(Source::known(endpoint));
+                sources.push(Source { url: endpoint, public_only: !self.config.sources_private });
             }
         }
         if solution.output_size > OUTPUT_BYTES_MAX {
@@ -646,21 +691,22 @@ impl Gateway {
     ) -> Result<Answer, AskError> {
         let now_ms = self.parts.clock.now_ms();
         let mut providers = self.parts.client.providers().await?;
+        let trusted = self.config.providers_trusted.get(&model.name);
         providers.retain(|provider| {
-            provider.models.contains(&model.id)
-                && !provider.endpoint.is_empty()
-                && provider.jailed_until_ms <= now_ms
-                && provider.stake_free() >= params.bond_min
+            serves(provider, model, now_ms, params.bond_min)
                 && provider.account != key.account
+                && ask.provider.is_none_or(|wanted| wanted == provider.account)
+                && trusted.is_none_or(|trusted| trusted.contains(&provider.account))
         });
         providers.shuffle(&mut *self.choice.lock());
         let mut last = AskError::NoProvider(model.name.clone());
         for provider in providers.into_iter().take(PROVIDERS_TRIED_MAX) {
             let mut began = false;
             match self.ask_provider(key, ask, model, &input, &provider, params, progress, &mut began).await {
-                Err(error @ (AskError::Delivery(_) | AskError::Dishonest)) if !began => {
+                // Only who says so, or was not reached, charges nothing.
+                Err(AskError::Delivery(error)) if !began && error.is_free() => {
                     tracing::warn!(provider = %provider.account, %error, "trying another provider");
-                    last = error;
+                    last = error.into();
                 }
                 // The ledger refuses a provider that became unfit a moment ago.
                 Err(AskError::Send(SendError::Ledger(error))) if !began => {
@@ -697,8 +743,14 @@ impl Gateway {
         let mut transcript = Transcript::new(self.chain, id, provider.account);
         let mut key_known = None;
         let mut text = String::new();
+        let deadline_ms = now_ms + self.config.answer_within_ms + COMPLETION_WAIT_MS;
         loop {
-            let frame = frames.next().await.ok_or_else(|| DeliveryError::Broken("it ended early".into()))??;
+            // Signs of life do not make it later than the order's time.
+            let late = self.parts.clock.sleep_ms(deadline_ms.saturating_sub(self.parts.clock.now_ms()));
+            let frame = match futures::future::select(frames.next(), late).await {
+                Either::Left((frame, _)) => frame.ok_or_else(|| DeliveryError::Broken("it ended early".into()))??,
+                Either::Right(_) => return Err(DeliveryError::Broken("it takes too long".into()).into()),
+            };
             transcript.verify(&frame).map_err(|_| AskError::Dishonest)?;
             if key_known != Some(frame.key) {
                 // Whose key it is, the ledger says.
@@ -712,6 +764,9 @@ impl Gateway {
                 Frame::Text { text: piece } => {
                     *began = true;
                     text.push_str(&piece);
+                    if text.len() as u64 > OUTPUT_BYTES_MAX {
+                        return Err(DeliveryError::Broken("it is too long".into()).into());
+                    }
                     tell(progress, Progress::Text(piece));
                 }
                 Frame::Failed { reason, code, message } => return Err(failure(reason, code, message)),
@@ -776,6 +831,8 @@ impl Gateway {
             order,
             receipt,
             receipt_place,
+            receipt_path: String::new(),
+            model_verification: model.verification,
         })
     }
 }

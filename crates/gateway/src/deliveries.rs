@@ -1,10 +1,10 @@
 //! Streams from chosen providers. (M-5)
 
+use althing_content::public::{PublicResolver, check_url};
 use althing_sdk::delivery::{DeliveryRequest, SignedFrame};
 use althing_types::{OrderId, api::ErrorBody};
 use async_trait::async_trait;
 use futures::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
-use reqwest::StatusCode;
 use std::time::Duration;
 use tokio_util::io::StreamReader;
 
@@ -28,6 +28,13 @@ pub enum DeliveryError {
     Broken(String),
 }
 
+impl DeliveryError {
+    /// Whether the provider charges nothing, for sure: it was not reached, or said that nothing comes.
+    pub fn is_free(&self) -> bool {
+        !matches!(self, Self::Broken(_))
+    }
+}
+
 /// Frames as they come, not yet verified.
 pub type FrameStream = BoxStream<'static, Result<SignedFrame, DeliveryError>>;
 
@@ -44,17 +51,22 @@ pub trait Deliveries: Send + Sync + 'static {
 }
 
 /// Providers over HTTP.
-pub struct HttpDeliveries(reqwest::Client);
+pub struct HttpDeliveries {
+    http: reqwest::Client,
+    public_only: bool,
+}
 
 impl HttpDeliveries {
-    /// A client with time limits on connecting and on silence.
+    /// A client with time limits on connecting and on silence, for providers at public addresses alone or at any.
     ///
     /// # Errors
     /// If the HTTP client cannot be set up.
-    pub fn new() -> Result<Self, reqwest::Error> {
+    pub fn new(public_only: bool) -> Result<Self, reqwest::Error> {
         let builder = reqwest::Client::builder().connect_timeout(Duration::from_secs(3)).read_timeout(SILENCE_TIMEOUT);
         // Providers are strangers: their answers never lead the gateway elsewhere.
-        Ok(Self(builder.redirect(reqwest::redirect::Policy::none()).build()?))
+        let builder = builder.redirect(reqwest::redirect::Policy::none());
+        let builder = if public_only { builder.no_proxy().dns_resolver(PublicResolver) } else { builder };
+        Ok(Self { http: builder.build()?, public_only })
     }
 }
 
@@ -66,28 +78,41 @@ impl Deliveries for HttpDeliveries {
         order: OrderId,
         request: DeliveryRequest,
     ) -> Result<FrameStream, DeliveryError> {
-        let unreachable = |error: reqwest::Error| DeliveryError::Unreachable {
-            endpoint: endpoint.into(),
-            reason: error.without_url().to_string(),
+        let unreachable = |error: reqwest::Error| match error.is_connect() {
+            true => DeliveryError::Unreachable { endpoint: endpoint.into(), reason: error.without_url().to_string() },
+            // It may have got the request.
+            false => DeliveryError::Broken(error.without_url().to_string()),
         };
         let url = format!("{}/v1/deliveries/{order}", endpoint.trim_end_matches('/'));
-        let response = self.0.post(url).json(&request).send().await.map_err(unreachable)?;
+        if self.public_only {
+            let refused = |reason: String| DeliveryError::Unreachable { endpoint: endpoint.into(), reason };
+            let url = url.parse().map_err(|_| refused("it is no URL".into()))?;
+            check_url(&url).map_err(|error| refused(error.to_string()))?;
+        }
+        let response = self.http.post(url).json(&request).send().await.map_err(unreachable)?;
         if !response.status().is_success() {
             let status = response.status();
-            let reason = response.json::<ErrorBody>().await.map(|body| body.error.message);
-            let reason = reason.unwrap_or_else(|_| status.to_string());
-            return Err(match status {
-                StatusCode::TOO_MANY_REQUESTS => DeliveryError::Busy(reason),
-                StatusCode::SERVICE_UNAVAILABLE => DeliveryError::Unavailable(reason),
-                _ => DeliveryError::Refused(reason),
+            let Ok(ErrorBody { error }) = response.json().await else {
+                return Err(DeliveryError::Refused(status.to_string()));
+            };
+            // By the code: only these say that the order was not accepted.
+            return Err(match error.code.as_str() {
+                "model_busy" => DeliveryError::Busy(error.message),
+                "model_unavailable" => DeliveryError::Unavailable(error.message),
+                _ => DeliveryError::Refused(error.message),
             });
         }
         let reader = StreamReader::new(response.bytes_stream().map_err(std::io::Error::other));
         let codec = tokio_util::codec::LinesCodec::new_with_max_length(LINE_BYTES_MAX);
         let lines = tokio_util::codec::FramedRead::new(reader, codec);
-        let frames = lines.map(|line| {
-            let line = line.map_err(|error| DeliveryError::Broken(error.to_string()))?;
-            serde_json::from_str(&line).map_err(|error| DeliveryError::Broken(error.to_string()))
+        let frames = lines.filter_map(async |line| {
+            let broken = |error: &dyn std::fmt::Display| DeliveryError::Broken(error.to_string());
+            match line {
+                // A sign of life.
+                Ok(line) if line.is_empty() => None,
+                Ok(line) => Some(serde_json::from_str(&line).map_err(|error| broken(&error))),
+                Err(error) => Some(Err(broken(&error))),
+            }
         });
         Ok(frames.boxed())
     }

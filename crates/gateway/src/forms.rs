@@ -3,9 +3,10 @@
 use crate::{ask::AskError, packages::Packages};
 use althing_content::Cid;
 use althing_runtime::{Engine, Interface};
-use althing_sdk::{Clock, LedgerClient};
-use althing_types::{Model, ModelId, Verification};
+use althing_sdk::{Clock, LedgerClient, Source};
+use althing_types::{Amount, Model, ModelId, Provider, Verification};
 use parking_lot::Mutex;
+use rand::seq::SliceRandom as _;
 use std::{collections::BTreeMap, sync::Arc};
 
 /// How long a package that was nowhere to be found is not looked for again, ms.
@@ -19,6 +20,8 @@ pub struct Form {
     pub interface: Interface,
     /// Whether a client's request goes to the model as it is, and its answer comes back as it is.
     pub passes_through: bool,
+    /// Whether others can re-run it, as far as the package is concerned: the ledger cannot look into packages. (T-20)
+    pub is_exact: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -37,6 +40,18 @@ pub(crate) struct Sources<'a> {
     pub packages: &'a dyn Packages,
     pub client: &'a dyn LedgerClient,
     pub clock: &'a dyn Clock,
+    /// Whether providers are asked at public addresses alone.
+    pub public_only: bool,
+    /// Below it a provider is not asked.
+    pub bond_min: Amount,
+}
+
+/// Whether a provider is one to ask for a model.
+pub(crate) fn serves(provider: &Provider, model: &Model, now_ms: u64, bond_min: Amount) -> bool {
+    provider.models.contains(&model.id)
+        && !provider.endpoint.is_empty()
+        && provider.jailed_until_ms <= now_ms
+        && provider.stake_free() >= bond_min
 }
 
 impl Forms {
@@ -46,7 +61,7 @@ impl Forms {
     /// If the ledger cannot be asked, or nobody can check what would come of guessing.
     pub async fn of(&self, model: &Model, sources: &Sources<'_>) -> Result<Option<Form>, AskError> {
         if let Some(engine) = sources.engines.get(&model.id) {
-            return Ok(Some(Form { interface: engine.interface(), passes_through: false }));
+            return Ok(Some(Form { interface: engine.interface(), passes_through: false, is_exact: true }));
         }
         let form = match self.known(&model.package, sources.clock.now_ms()) {
             Some(known) => known,
@@ -68,12 +83,19 @@ impl Forms {
 
     async fn look_up(&self, model: &Model, sources: &Sources<'_>) -> Result<Option<Form>, AskError> {
         let providers = sources.client.providers().await?;
-        let serving = providers.into_iter().filter(|provider| provider.models.contains(&model.id));
-        let endpoints: Vec<_> =
-            serving.map(|provider| provider.endpoint).filter(|endpoint| !endpoint.is_empty()).collect();
-        let manifest = sources.packages.manifest(&model.package, &endpoints).await.ok();
-        let form = manifest.and_then(|manifest| {
-            Some(Form { interface: manifest.interface().ok()?, passes_through: manifest.passes_through() })
+        let now_ms = sources.clock.now_ms();
+        let serving = providers.into_iter().filter(|provider| serves(provider, model, now_ms, sources.bond_min));
+        let source = |provider: Provider| Source { url: provider.endpoint, public_only: sources.public_only };
+        let mut places: Vec<_> = serving.map(source).collect();
+        // Nobody is always the first to be asked.
+        places.shuffle(&mut rand::rng());
+        let manifest = sources.packages.manifest(&model.package, &places).await.ok();
+        let form = manifest.filter(|manifest| manifest.check().is_ok()).and_then(|manifest| {
+            Some(Form {
+                interface: manifest.interface().ok()?,
+                passes_through: manifest.passes_through(),
+                is_exact: manifest.verification == "exact",
+            })
         });
         let known = form.map_or(Known::MissingUntil(sources.clock.now_ms() + MISSING_MS), Known::Form);
         let mut table = self.0.lock();

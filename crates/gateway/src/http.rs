@@ -14,20 +14,21 @@
 //! All but the page and receipts ask for `Authorization: Bearer` with one of the gateway's keys.
 
 use crate::{
-    ask::{Answer, AnswerOutput, AskError, Gateway, Progress},
+    ask::{Answer, AnswerOutput, AskError, Gateway, LaneWish, Progress},
     keys::{ApiKey, ApiKeys},
     media::{ImageRequest, SpeechRequest},
     openai::{
         ApiError, ChatRequest, Chunks, EmbeddingRequest, JsonRequest, OPEN_SUFFIX, Provenance, completion,
-        delivery_failed, listed, receipt_path,
+        delivery_failed, lane_of, listed,
     },
-    passthrough::{self, Passthrough},
+    passthrough::{self, HeldEnd, Passthrough},
 };
 use althing_runtime::Interface;
-use althing_types::{Address, Amount, Model, OrderId, object::CONTENT_INPUT_BYTES_MAX};
+use althing_sdk::Receipt;
+use althing_types::{Address, Amount, Lane, Model, OrderId, Verification, object::CONTENT_INPUT_BYTES_MAX};
 use axum::{
     Json, Router,
-    extract::{DefaultBodyLimit, FromRequestParts, Path, Request, State, rejection::JsonRejection},
+    extract::{DefaultBodyLimit, FromRequestParts, Path, Query, Request, State, rejection::JsonRejection},
     http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts as RequestParts},
     middleware::{Next, from_fn},
     response::{
@@ -36,7 +37,7 @@ use axum::{
     },
     routing::{get, post},
 };
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 use std::{
     sync::Arc,
@@ -46,6 +47,9 @@ use tokio::sync::{mpsc, oneshot};
 
 /// What fits into an order by its CID, and the rest of a request.
 const BODY_BYTES_MAX: usize = CONTENT_INPUT_BYTES_MAX as usize + (1 << 20);
+/// What the page may do: nothing from elsewhere, and nothing that an answer says.
+const PAGE_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
+                           connect-src 'self'; img-src 'self' data:; media-src blob:; base-uri 'none'; form-action 'none'";
 /// How long a listing waits for what models take.
 const LISTING_WAIT: Duration = Duration::from_secs(2);
 
@@ -59,7 +63,10 @@ struct Shared {
 /// The API of a gateway for the holders of `keys`.
 pub fn router(gateway: Arc<Gateway>, keys: ApiKeys) -> Router {
     Router::new()
-        .route("/", get(|| async { Html(include_str!("page.html")) }))
+        .route(
+            "/",
+            get(|| async { ([(header::CONTENT_SECURITY_POLICY, PAGE_POLICY)], Html(include_str!("page.html"))) }),
+        )
         .route("/healthz", get(health))
         .route("/v1/models", get(models))
         .route("/v1/models/{*name}", get(model))
@@ -116,7 +123,10 @@ async fn models(State(shared): State<Shared>, _: Caller) -> Result<impl IntoResp
     let models = shared.gateway.client().models().await.map_err(ledger_error)?;
     // Those that nobody describes in time are listed all the same.
     let form = async |model: &Model| {
-        let form = tokio::time::timeout(LISTING_WAIT, shared.gateway.form(model)).await;
+        // On a task of its own: what was not in time is known the next time.
+        let (gateway, model) = (shared.gateway.clone(), model.clone());
+        let looking = tokio::spawn(async move { gateway.form(&model).await.ok().flatten() });
+        let form = tokio::time::timeout(LISTING_WAIT, looking).await;
         form.ok().and_then(Result::ok).flatten()
     };
     let forms = futures::future::join_all(models.iter().map(form)).await;
@@ -139,13 +149,27 @@ async fn model(
     entry.map(Json).ok_or_else(|| ApiError::model_not_found(&name))
 }
 
-async fn receipt(State(shared): State<Shared>, Path(order): Path<String>) -> Result<Response, ApiError> {
-    let missing = || ApiError::not_found(format!("There is no receipt of order {order} here"));
+#[derive(Deserialize)]
+struct ReceiptToken {
+    #[serde(default)]
+    token: String,
+}
+
+async fn receipt(
+    State(shared): State<Shared>,
+    Path(order): Path<String>,
+    Query(ReceiptToken { token }): Query<ReceiptToken>,
+) -> Result<Response, ApiError> {
+    let missing =
+        || ApiError::not_found(format!("There is no receipt of order {order} here, or not under this address"));
     let id = order.parse().map_err(|_| missing())?;
-    match shared.gateway.receipts().get(&id) {
-        Ok(Some(bytes)) => Ok(([(header::CONTENT_TYPE, "application/json")], bytes).into_response()),
-        _ => Err(missing()),
+    let Ok(Some(bytes)) = shared.gateway.receipts().get(&id) else { return Err(missing()) };
+    // Question and answer of the chosen lane are in it.
+    let receipt: Receipt = serde_json::from_slice(&bytes).map_err(|_| missing())?;
+    if receipt.proof.order.lane != Lane::Open && !shared.keys.opens(&id, &token) {
+        return Err(missing());
     }
+    Ok(([(header::CONTENT_TYPE, "application/json")], bytes).into_response())
 }
 
 /// Starts a question on a task of its own: it is finished, and its receipt saved, even if the
@@ -206,10 +230,12 @@ async fn chat(State(shared): State<Shared>, Caller(key): Caller, body: Body) -> 
     let request: ChatRequest = read(&body)?;
     let ask = request.to_ask()?;
     let id = format!("chatcmpl-{:032x}", rand::random::<u128>());
-    let (happening, result) = start(&shared, key, ask);
+    let lane = ask.lane;
+    let (happening, result) = start(&shared, key.clone(), ask);
     if request.stream {
-        return stream(request, id, happening, result).await;
+        return stream(&shared, request, Started { key, lane, id, happening, result }).await;
     }
+    drop(happening);
     let answer = api_error(result.await, "messages")?;
     let body = completion(&id, now_s(), &request.model, &answer);
     Ok((headers(&Provenance::of(&answer)), Json(body)).into_response())
@@ -245,9 +271,17 @@ async fn images(
     }
     let request: ImageRequest = read(&body)?;
     let results: Vec<_> = request.to_asks()?.into_iter().map(|ask| start(&shared, key.clone(), ask).1).collect();
-    let mut answers = Vec::with_capacity(results.len());
+    // What came was paid for: the others' errors do not take it away.
+    let (mut answers, mut errors) = (Vec::new(), Vec::new());
     for result in results {
-        answers.push(api_error(result.await, "prompt")?);
+        match api_error(result.await, "prompt") {
+            Ok(answer) => answers.push(answer),
+            Err(error) => errors.push(error),
+        }
+    }
+    if answers.is_empty() {
+        let worst = errors.iter().position(|error| !error.may_be_repeated()).unwrap_or_default();
+        return Err(errors.swap_remove(worst));
     }
     let host = request_headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let base_url = host.map(|host| format!("http://{host}"));
@@ -275,9 +309,11 @@ async fn speech(State(shared): State<Shared>, Caller(key): Caller, body: Body) -
 
 /// Answers with what the model's server says, byte for byte: as it comes, if the client asked for a stream.
 async fn pass(shared: &Shared, key: ApiKey, request: Passthrough, input: &'static str) -> Result<Response, ApiError> {
-    let (mut happening, result) = start(shared, key, request.ask.clone());
+    let (mut happening, result) = start(shared, key.clone(), request.ask.clone());
     let content_type = |media_type: String| [(header::CONTENT_TYPE, media_type)];
     if !request.is_stream {
+        // Nobody listens to the pieces.
+        drop(happening);
         let answer = api_error(result.await, input)?;
         let bytes = passthrough::bytes(&answer)?;
         let media_type = content_type(request.media_type(bytes));
@@ -287,7 +323,10 @@ async fn pass(shared: &Shared, key: ApiKey, request: Passthrough, input: &'stati
     let mut order_headers = HeaderMap::new();
     let first = loop {
         match happening.recv().await {
-            Some(Progress::Ordered { order, provider, fee }) => order_headers = headers_of_order(order, provider, fee),
+            Some(Progress::Ordered { order, provider, fee }) => {
+                // Only what nobody can check passes through.
+                order_headers = headers_of_order(&key, order, provider, fee, Verification::None);
+            }
             Some(Progress::Text(text)) => break text,
             Some(_) => {}
             None => {
@@ -299,16 +338,18 @@ async fn pass(shared: &Shared, key: ApiKey, request: Passthrough, input: &'stati
     };
     let (pieces, receiver) = mpsc::unbounded_channel::<String>();
     tokio::spawn(async move {
+        let mut end = HeldEnd::default();
         // A client that is gone reads nothing; the rest ends by itself.
-        let _ = pieces.send(first);
+        let _ = pieces.send(end.take(&first));
         while let Some(progress) = happening.recv().await {
             if let Progress::Text(text) = progress {
-                let _ = pieces.send(text);
+                let _ = pieces.send(end.take(&text));
             }
         }
-        if let Err(error) = api_error(result.await, input) {
-            let _ = pieces.send(format!("\n\ndata: {}\n\n", error.body()));
-        }
+        let _ = pieces.send(match api_error(result.await, input) {
+            Ok(_) => end.finish(),
+            Err(error) => format!("\n\ndata: {}\n\n", error.body()),
+        });
     });
     let body = futures::stream::unfold(receiver, |mut receiver| async move {
         let piece = receiver.recv().await?;
@@ -320,56 +361,91 @@ async fn pass(shared: &Shared, key: ApiKey, request: Passthrough, input: &'stati
 
 /// What the network adds, as headers of a whole answer.
 fn headers(provenance: &Provenance) -> HeaderMap {
-    let level = serde_json::to_value(provenance.verification).unwrap_or_default();
-    let model_level = serde_json::to_value(provenance.model_verification).unwrap_or_default();
-    let mut headers = HeaderMap::new();
-    for (name, value) in [
+    header_map([
         ("x-althing-order", provenance.order.to_string()),
         ("x-althing-provider", provenance.provider.to_string()),
         ("x-althing-fee", provenance.fee.to_string()),
-        ("x-althing-verification", level.as_str().unwrap_or_default().to_owned()),
-        ("x-althing-model-verification", model_level.as_str().unwrap_or_default().to_owned()),
+        ("x-althing-verification", word(provenance.verification)),
+        ("x-althing-model-verification", word(provenance.model_verification)),
         ("x-althing-receipt", provenance.receipt.clone()),
-    ] {
-        if let Ok(value) = HeaderValue::from_str(&value) {
-            headers.insert(HeaderName::from_static(name), value);
-        }
-    }
-    headers
+    ])
 }
 
-/// What is known as soon as the order stands.
-fn headers_of_order(order: OrderId, provider: Option<Address>, fee: Amount) -> HeaderMap {
-    let mut headers = HeaderMap::new();
+/// What is known as soon as the order stands. A provider is known there in the chosen lane alone.
+fn headers_of_order(
+    key: &ApiKey,
+    order: OrderId,
+    provider: Option<Address>,
+    fee: Amount,
+    verification: Verification,
+) -> HeaderMap {
+    let receipt = match provider {
+        Some(_) => key.receipt_path_private(&order),
+        None => ApiKey::receipt_path_public(&order),
+    };
     let provider = provider.map(|provider| provider.to_string()).unwrap_or_default();
-    for (name, value) in [
+    header_map([
         ("x-althing-order", order.to_string()),
         ("x-althing-fee", fee.to_string()),
         ("x-althing-provider", provider),
-        ("x-althing-receipt", receipt_path(&order)),
-    ] {
-        if let (Ok(value), false) = (HeaderValue::from_str(&value), value.is_empty()) {
-            headers.insert(HeaderName::from_static(name), value);
-        }
-    }
-    headers
+        ("x-althing-receipt", receipt),
+        ("x-althing-model-verification", word(verification)),
+    ])
 }
 
-/// Answers with a stream as soon as the order stands: what fails before gets a status of its own.
-async fn stream(
-    request: ChatRequest,
+/// Headers, without those that say nothing.
+fn header_map<const N: usize>(headers: [(&'static str, String); N]) -> HeaderMap {
+    let said = headers.into_iter().filter(|(_, value)| !value.is_empty());
+    let header =
+        |(name, value): (_, String)| Some((HeaderName::from_static(name), HeaderValue::from_str(&value).ok()?));
+    said.filter_map(header).collect()
+}
+
+/// As in JSON, without the quotes.
+fn word(value: impl Serialize) -> String {
+    serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+/// A question that is on its way.
+struct Started {
+    key: ApiKey,
+    lane: LaneWish,
     id: String,
-    mut happening: mpsc::UnboundedReceiver<Progress>,
+    happening: mpsc::UnboundedReceiver<Progress>,
     result: oneshot::Receiver<Result<Answer, AskError>>,
-) -> Result<Response, ApiError> {
-    let mut headers = HeaderMap::new();
-    match happening.recv().await {
-        Some(Progress::Ordered { order, provider, fee }) => headers = headers_of_order(order, provider, fee),
-        Some(_) => {}
-        // No order: an error, with a status of its own.
-        None => {
-            return Err(api_error(result.await, "messages").err().unwrap_or_else(|| ApiError::not_found("no order")));
+}
+
+/// Answers with a stream: in the open lane as soon as the order stands, in the chosen lane when the first word came.
+/// What fails before gets a status of its own.
+async fn stream(shared: &Shared, request: ChatRequest, started: Started) -> Result<Response, ApiError> {
+    let Started { key, lane, id, mut happening, result } = started;
+    let (mut headers, mut first) = (HeaderMap::new(), None);
+    loop {
+        match happening.recv().await {
+            Some(Progress::Ordered { order, provider, fee }) => {
+                let verification = shared.gateway.verification_of(lane_of(&request.model).0).await;
+                headers = headers_of_order(&key, order, provider, fee, verification);
+                if lane == LaneWish::Open {
+                    break;
+                }
+            }
+            Some(Progress::Text(text)) => {
+                first = Some(text);
+                break;
+            }
+            Some(_) => {}
+            // An error with a status of its own; or an answer without a word.
+            None => break,
         }
+    }
+    let mut result = Some(result);
+    let mut early = None;
+    if headers.is_empty() || (lane == LaneWish::Chosen && first.is_none()) {
+        let ended = match result.take() {
+            Some(result) => result.await,
+            None => return Err(ApiError::not_found("no order")),
+        };
+        early = Some(api_error(ended, "messages")?);
     }
     let created_s = now_s();
     let include_usage = request.stream_options.as_ref().is_some_and(|options| options.include_usage);
@@ -379,12 +455,20 @@ async fn stream(
         // A client that is gone reads nothing; the rest ends by itself.
         let send = |chunk: serde_json::Value| drop(events.send(chunk.to_string()));
         send(chunks.first());
+        if let Some(text) = first {
+            send(chunks.text(&text));
+        }
         while let Some(progress) = happening.recv().await {
             if let Progress::Text(text) = progress {
                 send(chunks.text(&text));
             }
         }
-        match api_error(result.await, "messages") {
+        let ended = match (early, result) {
+            (Some(answer), _) => Ok(answer),
+            (None, Some(result)) => api_error(result.await, "messages"),
+            (None, None) => Err(ApiError::not_found("no order")),
+        };
+        match ended {
             Ok(answer) => {
                 send(chunks.last(&answer));
                 if include_usage {

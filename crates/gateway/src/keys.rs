@@ -1,7 +1,7 @@
 //! API keys: what clients send, and the session key of the account that pays for them.
 
 use althing_sdk::{SessionKeyPair, SessionSigner};
-use althing_types::{Address, Hash};
+use althing_types::{Address, Hash, Lane, Order, OrderId};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, io::Write as _, path::Path};
 
@@ -22,6 +22,30 @@ impl ApiKey {
     pub fn pair(&self) -> SessionKeyPair {
         SessionKeyPair::from_secret(self.session_key.0).expect("any 32 bytes are an ed25519 secret")
     }
+    /// Where the receipt of an order is served. What passed between a client and its provider is theirs, and so is the
+    /// address: it can be guessed by nobody who has not the key.
+    pub fn receipt_path(&self, order: &Order) -> String {
+        match order.lane {
+            Lane::Open => Self::receipt_path_public(&order.id),
+            Lane::Chosen { .. } => self.receipt_path_private(&order.id),
+        }
+    }
+
+    /// That of an open order.
+    pub fn receipt_path_public(order: &OrderId) -> String {
+        format!("/v1/receipts/{order}")
+    }
+
+    /// That of an order between client and provider.
+    pub fn receipt_path_private(&self, order: &OrderId) -> String {
+        format!("/v1/receipts/{order}?token={}", self.receipt_token(order))
+    }
+
+    /// The part of the address that only the key gives.
+    pub fn receipt_token(&self, order: &OrderId) -> Hash {
+        Hash::of(&[b"althing/receipt-token/v1", &self.session_key.0, order.as_bytes()])
+    }
+
     /// What signs for the account.
     pub fn signer(&self) -> SessionSigner {
         SessionSigner { account: self.account, key: self.pair() }
@@ -96,6 +120,14 @@ impl ApiKeys {
         self.0.get(&hash(api_key))
     }
 
+    /// Whether somebody who shows `token` may have an order's receipt.
+    pub fn opens(&self, order: &OrderId, token: &str) -> bool {
+        let Ok(token) = token.parse::<Hash>() else { return false };
+        // Compared by their hashes: the time says nothing about the token.
+        let blind = |token: Hash| Hash::of(&[b"althing/receipt-token-compare/v1", token.as_bytes()]);
+        self.0.values().any(|key| blind(key.receipt_token(order)) == blind(token))
+    }
+
     /// A new random key text.
     pub fn random_text() -> String {
         format!("sk-althing-{}", Hash(rand::random()))
@@ -128,6 +160,9 @@ mod tests {
         let keys = ApiKeys::read(&path).unwrap();
         assert_eq!(keys.len(), 2);
         assert!(keys.find("sk-a").is_some() && keys.find("sk-c").is_none());
+        let (order, other) = (OrderId([3; 32]), OrderId([4; 32]));
+        let token = keys.find("sk-a").unwrap().receipt_token(&order).to_string();
+        assert!(keys.opens(&order, &token) && !keys.opens(&other, &token) && !keys.opens(&order, ""));
         std::fs::write(&path, "{").unwrap();
         assert!(matches!(ApiKeys::read(&path), Err(ApiKeysError::Malformed { .. })));
     }

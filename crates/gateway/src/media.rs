@@ -9,7 +9,7 @@ use crate::{
     openai::{ApiError, Provenance, delivery_failed, lane_of},
 };
 use althing_runtime::{ImageInput, SpeechInput, media::IMAGE_SIDE_DEFAULT};
-use althing_types::{Lane, object::SEED_MODULUS};
+use althing_types::{Address, Lane, object::SEED_MODULUS};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::Deserialize;
 
@@ -32,6 +32,8 @@ pub struct ImageRequest {
     pub seed: Option<u64>,
     /// Ours: `none`, `agreed` or `final`. (V-1)
     pub wait: Option<Level>,
+    /// Ours: the provider to ask, in the chosen lane.
+    pub provider: Option<Address>,
     pub quality: Option<String>,
     pub style: Option<String>,
     pub background: Option<String>,
@@ -83,6 +85,7 @@ impl ImageRequest {
             lane,
             input: AskInput::Image(ImageInput { prompt: self.prompt.clone(), width, height }),
             seed: self.seed.map(|seed| seed.wrapping_add(index.into()) % SEED_MODULUS),
+            provider: self.provider,
             wait: self.wait,
         };
         Ok((0..count).map(ask).collect())
@@ -147,6 +150,8 @@ pub struct SpeechRequest {
     pub seed: Option<u64>,
     /// Ours: `none`, `agreed` or `final`. (V-1)
     pub wait: Option<Level>,
+    /// Ours: the provider to ask, in the chosen lane.
+    pub provider: Option<Address>,
 }
 
 /// A voice by its name.
@@ -192,6 +197,7 @@ impl SpeechRequest {
                 instructions: self.instructions.clone(),
             }),
             seed: self.seed.map(|seed| seed % SEED_MODULUS),
+            provider: self.provider,
             wait: self.wait,
         })
     }

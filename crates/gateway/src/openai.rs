@@ -1,7 +1,7 @@
 //! Requests, answers and errors as OpenAI's clients expect them.
 
 use crate::{
-    ask::{Answer, AnswerOutput, Ask, AskError, AskInput, LaneWish, Level},
+    ask::{Answer, AnswerOutput, Ask, AskError, AskInput, LaneWish, Level, verification},
     deliveries::DeliveryError,
     forms::Form,
 };
@@ -84,6 +84,11 @@ impl IntoResponse for ApiError {
 }
 
 impl ApiError {
+    /// Whether a client that asks again pays nothing twice.
+    pub fn may_be_repeated(&self) -> bool {
+        self.code == BUSY || self.status == StatusCode::SERVICE_UNAVAILABLE
+    }
+
     /// Why there is no answer; `input` is the parameter that the model was to read.
     pub fn of(error: &AskError, input: &'static str) -> Self {
         let message = error.to_string();
@@ -140,6 +145,8 @@ pub struct ChatRequest {
     pub n: Option<u32>,
     /// Ours: `none`, `agreed` or `final`. (V-1)
     pub wait: Option<Level>,
+    /// Ours: the provider to ask, in the chosen lane.
+    pub provider: Option<Address>,
     pub tools: Option<serde_json::Value>,
     pub functions: Option<serde_json::Value>,
     pub response_format: Option<serde_json::Value>,
@@ -252,6 +259,7 @@ impl ChatRequest {
                 stop,
             }),
             seed,
+            provider: self.provider,
             wait: self.wait,
         })
     }
@@ -275,6 +283,8 @@ pub struct EmbeddingRequest {
     pub dimensions: Option<serde_json::Value>,
     /// Ours: `none`, `agreed` or `final`. (V-1)
     pub wait: Option<Level>,
+    /// Ours: the provider to ask, in the chosen lane.
+    pub provider: Option<Address>,
 }
 
 /// One text or several; tokens, which the API allows, are another model's business.
@@ -320,7 +330,7 @@ impl EmbeddingRequest {
         }
         let (model, lane) = lane_of(&self.model);
         let input = AskInput::Embedding(EmbeddingInput { texts });
-        Ok(Ask { model: model.into(), lane, input, seed: None, wait: self.wait })
+        Ok(Ask { model: model.into(), lane, input, seed: None, provider: self.provider, wait: self.wait })
     }
 
     /// The response.
@@ -361,6 +371,8 @@ pub struct JsonRequest {
     pub seed: Option<u64>,
     /// `none`, `agreed` or `final`. (V-1)
     pub wait: Option<Level>,
+    /// The provider to ask, in the chosen lane.
+    pub provider: Option<Address>,
 }
 
 impl JsonRequest {
@@ -368,7 +380,7 @@ impl JsonRequest {
     pub fn to_ask(&self) -> Ask {
         let (model, lane) = lane_of(&self.model);
         let input = AskInput::Json(self.input.get().to_owned());
-        Ask { model: model.into(), lane, input, seed: self.seed, wait: self.wait }
+        Ask { model: model.into(), lane, input, seed: self.seed, provider: self.provider, wait: self.wait }
     }
 
     /// The response: the output byte for byte, and what the network adds.
@@ -446,16 +458,11 @@ impl Provenance {
             seed: answer.order.seed,
             output_cid: answer.output_cid,
             verification: answer.level,
-            model_verification: answer.model.verification,
+            model_verification: answer.model_verification,
             agreed_by: answer.agreed_by.clone(),
-            receipt: receipt_path(&answer.order.id),
+            receipt: answer.receipt_path.clone(),
         }
     }
-}
-
-/// Where a receipt is served.
-pub fn receipt_path(order: &OrderId) -> String {
-    format!("/v1/receipts/{order}")
 }
 
 /// The numbers of a chat answer, as clients read them.
@@ -470,7 +477,7 @@ fn chat_numbers(answer: &Answer) -> ChatNumbers {
             (*finish_reason, *prompt_tokens, *completion_tokens)
         }
         AnswerOutput::Embeddings { prompt_tokens, .. } => (Finish::Stop, *prompt_tokens, 0),
-        AnswerOutput::Json(_) | AnswerOutput::File { .. } | AnswerOutput::Passthrough(_) => (Finish::Stop, 0, 0),
+        AnswerOutput::Json(_) | AnswerOutput::File { .. } | AnswerOutput::Passthrough { .. } => (Finish::Stop, 0, 0),
     };
     ChatNumbers {
         finish_reason: match finish {
@@ -551,7 +558,7 @@ impl Chunks<'_> {
 pub fn listed(model: &Model, form: Option<Form>, created_s: u64) -> Vec<serde_json::Value> {
     let about = serde_json::json!({
         "interface": form.map(|form| form.interface),
-        "verification": model.verification,
+        "verification": verification(form, model),
         "fee": model.fee,
         "providers": model.supporters,
         "package": model.package,
@@ -562,7 +569,7 @@ pub fn listed(model: &Model, form: Option<Form>, created_s: u64) -> Vec<serde_js
         })
     };
     let mut names = vec![entry(model.name.clone())];
-    if model.verification == Verification::Exact {
+    if verification(form, model) == Verification::Exact {
         names.push(entry(format!("{}{OPEN_SUFFIX}", model.name)));
     }
     names

@@ -2,9 +2,9 @@
 //!
 //! A description is content like any other: whoever gives it, its bytes match the package's CID.
 
-use althing_content::{BlockStore, Cid, Client, fetch::Limits, fetch_dag, fetch_path, read_file};
+use althing_content::{BlockStore, Cid, fetch::Limits, fetch_dag, fetch_path, read_file};
 use althing_runtime::package::Manifest;
-use althing_sdk::ContentError;
+use althing_sdk::{ContentError, Source};
 use async_trait::async_trait;
 use std::{sync::Arc, time::Duration};
 
@@ -12,14 +12,15 @@ use std::{sync::Arc, time::Duration};
 const MANIFEST_BYTES_MAX: u64 = 1 << 20;
 /// Most bytes that are fetched for one: it, and the directory in which it is.
 const FETCH_BYTES_MAX: u64 = 4 << 20;
-/// How long that may take.
-const FETCH_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long that may take, and one of those who may have it.
+const FETCH_TIME_MAX: Duration = Duration::from_secs(6);
+const PEER_TIME_MAX: Duration = Duration::from_millis(1_500);
 
 /// Where descriptions of packages are found.
 #[async_trait]
 pub trait Packages: Send + Sync + 'static {
-    /// The `model.toml` of a package, from the own store or from `sources` (base URLs).
-    async fn manifest(&self, package: &Cid, sources: &[String]) -> Result<Manifest, ContentError>;
+    /// The `model.toml` of a package, from the own store or from `sources`.
+    async fn manifest(&self, package: &Cid, sources: &[Source]) -> Result<Manifest, ContentError>;
 }
 
 /// In a store on disk, fetched from others over HTTP.
@@ -27,13 +28,13 @@ pub struct StorePackages<S>(pub Arc<S>);
 
 #[async_trait]
 impl<S: BlockStore + Send + Sync + 'static> Packages for StorePackages<S> {
-    async fn manifest(&self, package: &Cid, sources: &[String]) -> Result<Manifest, ContentError> {
+    async fn manifest(&self, package: &Cid, sources: &[Source]) -> Result<Manifest, ContentError> {
         let missing = |why: &dyn std::fmt::Display| {
             tracing::debug!(%package, %why, "no description of a package");
             ContentError::Missing { cid: *package, tried: why.to_string() }
         };
-        let peers: Vec<_> = sources.iter().filter_map(|source| Client::new(source).ok()).collect();
-        let limits = Limits { block_time_max: FETCH_TIME_MAX, ..Limits::bytes(FETCH_BYTES_MAX) };
+        let peers: Vec<_> = sources.iter().filter_map(|source| source.client().ok()).collect();
+        let limits = Limits { block_time_max: PEER_TIME_MAX, ..Limits::bytes(FETCH_BYTES_MAX) };
         let fetch = async {
             let cid = fetch_path(&self.0, &peers, package, "model.toml", &limits).await?;
             fetch_dag(&self.0, &peers, &cid, &limits, |_| {}).await.map(|_| cid)
@@ -50,7 +51,7 @@ pub struct NoPackages;
 
 #[async_trait]
 impl Packages for NoPackages {
-    async fn manifest(&self, package: &Cid, _sources: &[String]) -> Result<Manifest, ContentError> {
+    async fn manifest(&self, package: &Cid, _sources: &[Source]) -> Result<Manifest, ContentError> {
         Err(ContentError::Missing { cid: *package, tried: "there is no store".into() })
     }
 }

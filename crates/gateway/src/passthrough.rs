@@ -9,6 +9,7 @@ use althing_runtime::{
     Interface,
     media::{audio_type, image_type},
 };
+use althing_types::Address;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
@@ -24,6 +25,11 @@ struct Head {
     response_format: Option<serde_json::Value>,
     /// Ours: `none`, `agreed` or `final`. (V-1)
     wait: Option<crate::Level>,
+    /// Ours: the provider to ask.
+    provider: Option<Address>,
+    /// Of the speech interface.
+    #[serde(default)]
+    stream_format: Option<serde_json::Value>,
 }
 
 /// A request that goes to the model as it is.
@@ -51,12 +57,16 @@ impl Passthrough {
             serde_json::from_str(body.get()).map_err(|error| ApiError::invalid("body", error.to_string()))?;
         fields.remove("model");
         fields.remove("wait");
+        fields.remove("provider");
         let body = serde_json::to_string(&fields).map_err(|error| ApiError::invalid("body", error.to_string()))?;
         let input = AskInput::Passthrough { interface, body };
         Ok(Some(Self {
-            ask: Ask { model: name.to_owned(), lane, input, seed: None, wait: head.wait },
+            ask: Ask { model: name.to_owned(), lane, input, seed: None, provider: head.provider, wait: head.wait },
             is_stream: head.stream,
-            format: head.response_format.and_then(|format| format.as_str().map(str::to_owned)),
+            format: match head.stream_format {
+                Some(format) if format == "sse" => Some("sse".into()),
+                _ => head.response_format.and_then(|format| format.as_str().map(str::to_owned)),
+            },
         }))
     }
 
@@ -66,7 +76,8 @@ impl Passthrough {
             return "text/event-stream".into();
         }
         let known = audio_type(answer).or_else(|| image_type(answer));
-        match (self.ask.input_interface(), known, &self.format) {
+        match (self.ask.input_interface(), known, self.format.as_deref()) {
+            (Interface::Speech, _, Some("sse")) => "text/event-stream".into(),
             (Interface::Speech, Some(media_type), _) => media_type.into(),
             (Interface::Speech, None, Some(format)) if format.chars().all(|c| c.is_ascii_alphanumeric()) => {
                 format!("audio/{format}")
@@ -77,16 +88,66 @@ impl Passthrough {
     }
 }
 
+/// A stream up to where it says that it is over: that is told when the answer is known to be the one that the ledger
+/// names, since clients stop listening there.
+#[derive(Debug, Default)]
+pub struct HeldEnd {
+    held: String,
+}
+
+impl HeldEnd {
+    /// Takes what came; gives what may go on.
+    pub fn take(&mut self, piece: &str) -> String {
+        self.held.push_str(piece);
+        let mut free = 0;
+        for line in self.held.split_inclusive('\n') {
+            let is_end = line.strip_prefix("data:").is_some_and(|data| data.trim() == "[DONE]");
+            if is_end || !line.ends_with('\n') {
+                break;
+            }
+            free += line.len();
+        }
+        let rest = self.held.split_off(free);
+        std::mem::replace(&mut self.held, rest)
+    }
+
+    /// What was held back.
+    pub fn finish(self) -> String {
+        self.held
+    }
+}
+
 /// The bytes of an answer that passed through.
 ///
 /// # Errors
 /// If it is another kind of answer.
 pub fn bytes(answer: &Answer) -> Result<&[u8], ApiError> {
     match &answer.output {
-        crate::AnswerOutput::Passthrough(bytes) => Ok(bytes),
+        crate::AnswerOutput::Passthrough { bytes, .. } => Ok(bytes),
         _ => Err(ApiError::of(
             &AskError::Unusable { order: answer.order.id, reason: "it is no server's".into() },
             "model",
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_stream_is_held_back_however_it_is_cut() {
+        let stream = "data: {\"a\":1}\n\ndata: [DONE] \n\n: after\n";
+        for size in 1..stream.len() {
+            let (mut held, mut passed) = (HeldEnd::default(), String::new());
+            let chars: Vec<char> = stream.chars().collect();
+            for piece in chars.chunks(size) {
+                passed += &held.take(&piece.iter().collect::<String>());
+            }
+            assert_eq!(passed, "data: {\"a\":1}\n\n", "in pieces of {size}");
+            assert_eq!(passed + &held.finish(), stream);
+        }
+        let mut held = HeldEnd::default();
+        assert_eq!(held.take("data: [DONE]x\n"), "data: [DONE]x\n", "only the end itself");
     }
 }

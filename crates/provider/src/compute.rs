@@ -25,6 +25,8 @@ pub enum ComputeError {
     Serve(#[from] ServeError),
     #[error(transparent)]
     Adapter(#[from] AdapterError),
+    #[error("the time in which the order had to be answered was over before the run")]
+    Late,
     #[error("the run ended without a result")]
     Lost,
 }

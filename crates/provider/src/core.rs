@@ -15,7 +15,8 @@ use althing_sdk::{
     Source,
 };
 use althing_types::{
-    Address, BallotAnswer, Call, ChainId, Cid, Event, Hash, Input, Lane, ModelId, Order, OrderId, Params, Ppm,
+    Address, BallotAnswer, Call, ChainId, Cid, Event, Hash, Input, Lane, ModelId, Order, OrderId, OrderState, Params,
+    Ppm,
     api::BlockEvents,
     commitment::commitment_hash,
     object::{CONTENT_INPUT_BYTES_MAX, Earned},
@@ -142,8 +143,6 @@ pub struct Provider {
     results: Mutex<BTreeMap<OrderId, RunResult>>,
     /// Orders whose clients are being delivered to; see [`crate::deliver`].
     pub(crate) delivering: Arc<Mutex<BTreeSet<OrderId>>>,
-    /// Orders whose clients were told that nothing comes: they must not be charged after all.
-    given_up: Mutex<BTreeSet<OrderId>>,
     status: Mutex<ProviderStatus>,
     known: Mutex<Option<Known>>,
     book: Mutex<Book>,
@@ -209,7 +208,6 @@ impl Provider {
             salts: Mutex::new(StdRng::from_seed(config.salt_seed)),
             results: Mutex::default(),
             delivering: Arc::default(),
-            given_up: Mutex::default(),
             status: Mutex::new(status),
             known: Mutex::default(),
             book: Mutex::default(),
@@ -438,7 +436,6 @@ impl Provider {
             self.journal.forget(&id);
             self.results.lock().remove(&id);
             self.left.lock().remove(&id);
-            self.given_up.lock().remove(&id);
             return Ok(Step::Nothing);
         }
         let case = match self.client.case(id).await {
@@ -460,7 +457,7 @@ impl Provider {
                 watches: watches(&id, &self.config.account, &self.key.secret(), self.config.watch_share),
                 result: result.map(|result| result.output),
                 promised: self.journal.get(&id).is_some(),
-                delivering: self.delivering.lock().contains(&id) || self.given_up.lock().contains(&id),
+                delivering: self.delivering.lock().contains(&id) || self.is_given_up(&order),
             },
         );
         let step = match (self.config.behaviour, step) {
@@ -497,11 +494,14 @@ impl Provider {
 
     /// Remembers that an order's client was told that nothing comes.
     pub(crate) fn give_up(&self, order: OrderId) {
-        let mut given_up = self.given_up.lock();
-        if given_up.len() >= RESULTS_MAX {
-            given_up.pop_first();
+        if let Err(error) = self.journal.give_up(&order) {
+            self.trouble(&error);
         }
-        given_up.insert(order);
+    }
+
+    /// Whether an order's client was told that nothing comes: it must not be charged after all.
+    pub(crate) fn is_given_up(&self, order: &Order) -> bool {
+        order.lane != Lane::Open && self.journal.is_given_up(&order.id)
     }
 
     /// Asks the policy whether a run for what the order offers now pays. (T-12)
@@ -658,9 +658,28 @@ impl Provider {
             Input::Content { .. } => return Ok(()),
         };
         let Some(seed) = order.seed else { return Ok(()) };
-        let output = self.run_model(order.model, input, seed, None).await?;
+        let output = self.run_in_time(order, self.run_model(order.model, input, seed, None)).await?;
         self.keep(order.id, content, &output).await?;
         Ok(())
+    }
+
+    /// Gives a run up when nobody pays for it any more: an answer to a chosen order is of use until it has to be there,
+    /// one to an open order also to judge the others by.
+    pub(crate) async fn run_in_time(
+        &self,
+        order: &Order,
+        run: impl Future<Output = Result<Vec<u8>, ComputeError>>,
+    ) -> Result<Vec<u8>, ComputeError> {
+        let until_ms = match (order.lane, &order.state) {
+            (Lane::Open, _) => return run.await,
+            (Lane::Chosen { .. }, OrderState::Accepted { deliver_by_ms }) => *deliver_by_ms,
+            (Lane::Chosen { .. }, _) => order.deadline_ms,
+        };
+        let late = self.clock.sleep_ms(until_ms.saturating_sub(self.clock.now_ms()));
+        match futures::future::select(std::pin::pin!(run), late).await {
+            futures::future::Either::Left((result, _)) => result,
+            futures::future::Either::Right(_) => Err(ComputeError::Late),
+        }
     }
 
     /// Runs a model and measures the run.

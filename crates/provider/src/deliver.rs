@@ -147,20 +147,40 @@ impl Provider {
         }
         let done = self.result(&id);
         let mark = match order.state {
-            OrderState::Submitted => {
-                let mark = Mark::set(&self.delivering, id)?;
-                // The input first: an accepted order must survive a restart.
-                self.content_private.put(&request.input).await?;
-                self.send(Call::OrderAccept { order: id }).await?;
-                Some(mark)
-            }
-            OrderState::Accepted { .. } => Some(Mark::set(&self.delivering, id)?),
+            _ if self.is_given_up(&order) => return Err(DeliverError::Over),
+            OrderState::Submitted | OrderState::Accepted { .. } => Some(Mark::set(&self.delivering, id)?),
             _ if done.is_some() => None,
             _ => return Err(DeliverError::Over),
         };
+        match self.accepted_and_seeded(&order, &request.input, until_ms).await {
+            Ok((order, seed)) => Ok(Delivery { order, seed, input: request.input, done, _mark: mark }),
+            // It was not accepted, for sure.
+            Err(error @ DeliverError::Ledger(_)) => Err(error),
+            Err(error) => {
+                if done.is_none() {
+                    self.give_up(id);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// The order with its seed, after it was accepted.
+    async fn accepted_and_seeded(
+        &self,
+        order: &Order,
+        input: &[u8],
+        until_ms: u64,
+    ) -> Result<(Order, u64), DeliverError> {
+        let id = order.id;
+        if order.state == OrderState::Submitted {
+            // The input first: an accepted order must survive a restart.
+            self.content_private.put(input).await?;
+            self.send(Call::OrderAccept { order: id }).await?;
+        }
         let order = order_until(&*self.client, &*self.clock, id, until_ms, |order| order.seed.is_some()).await?;
         let seed = order.seed.ok_or(DeliverError::NoSeed)?;
-        Ok(Delivery { order, seed, input: request.input, done, _mark: mark })
+        Ok((order, seed))
     }
 
     /// The order, as soon as this provider's node has it.
@@ -200,10 +220,14 @@ impl Provider {
         if let Some(done) = delivery.done {
             let output_bytes = self.content_of(order).get(&done.output, 0..=done.output_size, &[]).await;
             let output_bytes = output_bytes.map_err(|error| Failure::of(&error))?;
+            if matches!(order.state, OrderState::Accepted { .. }) {
+                self.complete_for_sure(&order.id, done).await?;
+            }
             return Ok(Frame::Done { output: done.output, output_bytes });
         }
         let (pieces, mut texts) = mpsc::unbounded_channel();
         let run = self.run_model(order.model, delivery.input.clone(), delivery.seed, Some(pieces));
+        let run = self.run_in_time(order, run);
         let forward = async {
             while let Some(text) = texts.recv().await {
                 let _ = frames.send(transcript.sign(&self.key, Frame::Text { text }));
@@ -213,7 +237,20 @@ impl Provider {
         let output_bytes = output_bytes?;
         let content = self.content_of(order);
         let result = self.keep(order.id, content, &output_bytes).await.map_err(|error| Failure::of(&error))?;
-        self.complete(&order.id, result).await.map_err(|error| Failure::of(&error))?;
+        self.complete_for_sure(&order.id, result).await?;
         Ok(Frame::Done { output: result.output, output_bytes })
+    }
+
+    /// States an answer on the ledger; a failure means that it is not there.
+    async fn complete_for_sure(&self, id: &OrderId, result: RunResult) -> Result<(), Failure> {
+        match self.complete(id, result).await {
+            Ok(()) => Ok(()),
+            Err(error @ SendError::Ledger(_)) => Err(Failure::of(&error)),
+            // A block may have it all the same.
+            Err(error) => match self.client.order(*id).await {
+                Ok(order) if order.solutions.iter().any(|solution| solution.output == result.output) => Ok(()),
+                _ => Err(Failure::of(&error)),
+            },
+        }
     }
 }

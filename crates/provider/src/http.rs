@@ -3,7 +3,7 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /ipfs/{cid}` | content of the open lane, as a trustless IPFS gateway serves it |
-//! | `POST /v1/deliveries/{order}` with a signed request | signed frames, one JSON line each |
+//! | `POST /v1/deliveries/{order}` with a signed request | signed frames, one JSON line each; empty lines mean nothing |
 //! | `GET /v1/status` | what the provider did, earned and decided: a [`crate::ProviderStatus`] |
 
 use crate::{ComputeError, DeliverError, Provider};
@@ -26,9 +26,11 @@ use axum::{
     routing::{get, post},
 };
 use futures::StreamExt as _;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 
+/// A run that says nothing is told from a provider that is gone by an empty line so often.
+const HEARTBEAT: Duration = Duration::from_secs(15);
 /// Inputs travel as hex.
 const BODY_BYTES_MAX: usize = 40 << 20;
 
@@ -84,9 +86,15 @@ async fn deliver(
     let (sender, frames) = mpsc::unbounded_channel();
     tokio::spawn(async move { provider.deliver(delivery, sender).await });
     let lines = futures::stream::unfold(frames, |mut frames| async move {
-        let frame = frames.recv().await?;
-        let mut line = serde_json::to_vec(&frame).expect("frames are plain data");
-        line.push(b'\n');
+        let line = match tokio::time::timeout(HEARTBEAT, frames.recv()).await {
+            Ok(None) => return None,
+            Ok(Some(frame)) => {
+                let mut line = serde_json::to_vec(&frame).expect("frames are plain data");
+                line.push(b'\n');
+                line
+            }
+            Err(_) => b"\n".to_vec(),
+        };
         Some((Ok::<_, std::convert::Infallible>(Bytes::from(line)), frames))
     });
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines.boxed())).into_response())

@@ -1,10 +1,15 @@
-//! Promises that must survive a restart: what was committed to, and the salt that opens it. A
-//! commitment whose salt is lost cannot be revealed.
+//! What must survive a restart: promises, which are what was committed to and the salt that opens it (a
+//! commitment whose salt is lost cannot be revealed); and orders that were given up, whose clients were told
+//! that nothing comes and must not be charged after all.
 
 use althing_types::{Cid, Hash, OrderId};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, io::Write as _, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::Write as _,
+    path::{Path, PathBuf},
+};
 
 /// What a commitment hides.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,13 +36,20 @@ pub trait Journal: Send + Sync + 'static {
     fn keep(&self, order: &OrderId, promise: &Promise) -> Result<(), JournalError>;
     /// The promise made for an order.
     fn get(&self, order: &OrderId) -> Option<Promise>;
-    /// Forgets a promise that is revealed or void.
+    /// Remembers that an order's client was told that nothing comes.
+    ///
+    /// # Errors
+    /// If that would not survive a restart.
+    fn give_up(&self, order: &OrderId) -> Result<(), JournalError>;
+    /// Whether an order was given up.
+    fn is_given_up(&self, order: &OrderId) -> bool;
+    /// Forgets an order whose promise is revealed or void, or that is over.
     fn forget(&self, order: &OrderId);
 }
 
-/// Promises in memory, for simulations.
+/// In memory, for simulations.
 #[derive(Debug, Default)]
-pub struct MemoryJournal(Mutex<BTreeMap<OrderId, Promise>>);
+pub struct MemoryJournal(Mutex<BTreeMap<OrderId, Promise>>, Mutex<BTreeSet<OrderId>>);
 
 impl Journal for MemoryJournal {
     fn keep(&self, order: &OrderId, promise: &Promise) -> Result<(), JournalError> {
@@ -47,12 +59,20 @@ impl Journal for MemoryJournal {
     fn get(&self, order: &OrderId) -> Option<Promise> {
         self.0.lock().get(order).cloned()
     }
+    fn give_up(&self, order: &OrderId) -> Result<(), JournalError> {
+        self.1.lock().insert(*order);
+        Ok(())
+    }
+    fn is_given_up(&self, order: &OrderId) -> bool {
+        self.1.lock().contains(order)
+    }
     fn forget(&self, order: &OrderId) {
         self.0.lock().remove(order);
+        self.1.lock().remove(order);
     }
 }
 
-/// Promises as one small file each.
+/// A small file for each order.
 #[derive(Debug)]
 pub struct FileJournal {
     directory: PathBuf,
@@ -73,29 +93,49 @@ impl FileJournal {
     fn path(&self, order: &OrderId) -> PathBuf {
         self.directory.join(format!("{order}.json"))
     }
+
+    fn path_given_up(&self, order: &OrderId) -> PathBuf {
+        self.directory.join(format!("{order}.given-up"))
+    }
+
+    /// Writes a file so that it is whole or not there.
+    fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), JournalError> {
+        let write = || -> std::io::Result<()> {
+            let new = path.with_extension("new");
+            let mut file = std::fs::File::create(&new)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            std::fs::rename(&new, path)?;
+            std::fs::File::open(&self.directory)?.sync_all()
+        };
+        write().map_err(|error| JournalError { path: path.display().to_string(), reason: error.to_string() })
+    }
 }
 
 impl Journal for FileJournal {
     fn keep(&self, order: &OrderId, promise: &Promise) -> Result<(), JournalError> {
         let path = self.path(order);
-        let write = || -> std::io::Result<()> {
-            let new = path.with_extension("new");
-            let mut file = std::fs::File::create(&new)?;
-            file.write_all(&serde_json::to_vec(promise)?)?;
-            file.sync_all()?;
-            std::fs::rename(&new, &path)?;
-            std::fs::File::open(&self.directory)?.sync_all()
-        };
-        write().map_err(|error| JournalError { path: path.display().to_string(), reason: error.to_string() })
+        let failed =
+            |error: serde_json::Error| JournalError { path: path.display().to_string(), reason: error.to_string() };
+        self.write(&path, &serde_json::to_vec(promise).map_err(failed)?)
     }
 
     fn get(&self, order: &OrderId) -> Option<Promise> {
         serde_json::from_slice(&std::fs::read(self.path(order)).ok()?).ok()
     }
 
+    fn give_up(&self, order: &OrderId) -> Result<(), JournalError> {
+        self.write(&self.path_given_up(order), &[])
+    }
+
+    fn is_given_up(&self, order: &OrderId) -> bool {
+        self.path_given_up(order).exists()
+    }
+
     fn forget(&self, order: &OrderId) {
         // A file that stays is only ever read for the same order again.
         let _ = std::fs::remove_file(self.path(order));
+        let _ = std::fs::remove_file(self.path_given_up(order));
     }
 }
 
@@ -109,9 +149,11 @@ mod tests {
         let order = OrderId([1; 32]);
         let promise = Promise { output: althing_content::file_cid(b"a"), output_size: 1, salt: Hash([2; 32]) };
         FileJournal::open(directory.path()).unwrap().keep(&order, &promise).unwrap();
+        FileJournal::open(directory.path()).unwrap().give_up(&order).unwrap();
         let journal = FileJournal::open(directory.path()).unwrap();
-        assert_eq!(journal.get(&order), Some(promise));
+        assert_eq!((journal.get(&order), journal.is_given_up(&order)), (Some(promise), true));
+        assert!(!journal.is_given_up(&OrderId([2; 32])));
         journal.forget(&order);
-        assert_eq!(journal.get(&order), None);
+        assert_eq!((journal.get(&order), journal.is_given_up(&order)), (None, false));
     }
 }

@@ -147,8 +147,9 @@ fn what_is_no_picture_or_sound_is_a_failure() {
         files.insert("model.toml".into(), manifest(interface, FILES));
         let guest = load(&Package::from_files(files).unwrap(), 1).unwrap();
         let output = guest.run(br#"{"text": "x"}"#, 0, &mut |_| true).unwrap();
-        let expected =
-            format!(r#"{{"error":{{"code":"model_failed","message":"the model gave something that is not a {what}"}}}}"#);
+        let expected = format!(
+            r#"{{"error":{{"code":"model_failed","message":"the model gave something that is not a {what}"}}}}"#
+        );
         assert_eq!(String::from_utf8(output).unwrap(), expected);
     }
 }

@@ -52,7 +52,11 @@ impl Source {
         own.iter().map(Self::known).chain(named).collect()
     }
 
-    fn client(&self) -> Result<Client, FetchError> {
+    /// What asks it.
+    ///
+    /// # Errors
+    /// If that is no address of a gateway, or none that is asked.
+    pub fn client(&self) -> Result<Client, FetchError> {
         if self.public_only { Client::of_stranger(&self.url) } else { Client::new(&self.url) }
     }
 }

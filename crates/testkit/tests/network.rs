@@ -36,6 +36,7 @@ async fn ask(
         lane,
         input: AskInput::Chat(ChatInput::ask(question)),
         seed: None,
+        provider: None,
         wait: Some(wait),
     };
     let answer = gateway.ask(&running.world.api_key, &ask, &progress).await.map_err(|error| error.to_string());
@@ -193,6 +194,7 @@ async fn inputs_that_are_elsewhere(mut running: Running) {
         lane: LaneWish::Open,
         input: AskInput::Chat(input),
         seed: None,
+        provider: None,
         wait: Some(Level::None),
     };
     let answer = gateway.ask(&running.world.api_key, &ask, &progress).await.unwrap();

@@ -1,9 +1,10 @@
 //! From the inputs of our interfaces to those of a Cog model, by name.
 
 use super::Schema;
-use crate::AdapterError;
+use crate::{AdapterError, check_file, server::list};
 use althing_runtime::{
     ChatInput, ChatMessage, ImageInput, Interface, PackageError, Role, SpeechInput,
+    media::IMAGE_SIDE_DEFAULT,
     package::{CogNames, Manifest, Template},
 };
 use serde_json::{Map, Value, json};
@@ -28,15 +29,18 @@ pub(crate) struct Inputs {
     names: CogNames,
     markers: Option<Template>,
     max_tokens_default: usize,
+    /// Whether the server may be made to fetch files from elsewhere.
+    remote_files: bool,
 }
 
 impl Inputs {
-    pub fn new(manifest: &Manifest) -> Result<Self, PackageError> {
+    pub fn new(manifest: &Manifest, remote_files: bool) -> Result<Self, PackageError> {
         Ok(Self {
             interface: manifest.interface()?,
             names: manifest.cog.clone(),
             markers: manifest.chat.clone(),
             max_tokens_default: manifest.limits.max_tokens_default,
+            remote_files,
         })
     }
 
@@ -53,8 +57,11 @@ impl Inputs {
                 let ImageInput { prompt, width, height } =
                     serde_json::from_slice(input).map_err(|_| not("an image input"))?;
                 taken.put("prompt", json!(prompt), Need::Always)?;
-                taken.put("width", json!(width), Need::Offered)?;
-                taken.put("height", json!(height), Need::Offered)?;
+                for (name, side) in [("width", width), ("height", height)] {
+                    // The usual size is nobody's wish.
+                    let need = if side == IMAGE_SIDE_DEFAULT { Need::Offered } else { Need::Asked };
+                    taken.put(name, json!(side), need)?;
+                }
             }
             Interface::Speech => {
                 let SpeechInput { text, voice, format, speed, instructions } =
@@ -71,6 +78,9 @@ impl Inputs {
             }
             Interface::Json | Interface::Embedding => {
                 let input: Map<String, Value> = serde_json::from_slice(input).map_err(|_| not("a JSON object"))?;
+                if !self.remote_files {
+                    check_files(&input, schema)?;
+                }
                 return Ok(Value::Object(input));
             }
         }
@@ -136,10 +146,9 @@ impl Taken<'_> {
                 return Err(AdapterError::refused(format!("this model does not take `{ours}`: leave it out")));
             }
             (None, Need::Always, Some(schema)) => {
-                let has: Vec<_> = schema.inputs.keys().cloned().collect();
                 return Err(AdapterError::Unavailable(format!(
                     "the package does not say which of the model's inputs is `{ours}`: {}",
-                    has.join(", ")
+                    list(schema.inputs.keys())
                 )));
             }
         };
@@ -153,6 +162,29 @@ impl Taken<'_> {
             None => Ok(()),
         }
     }
+}
+
+/// Refuses files that the server would fetch. Where nobody says which inputs are files, a text that is an address is
+/// taken for one.
+fn check_files(input: &Map<String, Value>, schema: Option<&Schema>) -> Result<(), AdapterError> {
+    for (name, value) in input {
+        let texts = match value {
+            Value::Array(items) => &items[..],
+            value => std::slice::from_ref(value),
+        };
+        for text in texts.iter().filter_map(Value::as_str) {
+            let is_file = match schema {
+                Some(schema) => schema.is_file(name),
+                None => {
+                    text.split_once("://").is_some_and(|(scheme, _)| scheme.chars().all(|c| c.is_ascii_alphanumeric()))
+                }
+            };
+            if is_file {
+                check_file(text)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// One message as it is; more of them with who said what, up to where the answer goes on.
@@ -192,7 +224,7 @@ mod tests {
 
     fn inputs(interface: Interface, names: &[(&str, &str)]) -> Inputs {
         let inputs = names.iter().map(|(ours, theirs)| ((*ours).into(), (*theirs).into())).collect();
-        Inputs { interface, names: CogNames { inputs }, markers: None, max_tokens_default: 64 }
+        Inputs { interface, names: CogNames { inputs }, markers: None, max_tokens_default: 64, remote_files: false }
     }
 
     fn schema(names: &[&str]) -> Schema {
@@ -215,7 +247,8 @@ mod tests {
         };
         let all = ["prompt", "system_prompt", "max_new_tokens", "temperature", "stop", "seed"];
         let names = [("max_tokens", "max_new_tokens")];
-        let (seed, image) = (u64::MAX, ImageInput { prompt: "a fox".into(), width: 512, height: 256 }.to_bytes());
+        let (seed, image) = (u64::MAX, ImageInput { prompt: "a fox".into(), width: 256, height: 512 }.to_bytes());
+        let usual = ImageInput { prompt: "a fox".into(), width: 512, height: 512 }.to_bytes();
         let speech = SpeechInput { text: "hi".into(), voice: None, format: None, speed: None, instructions: None };
         for (interface, names, schema, input, expected) in [
             (
@@ -247,9 +280,10 @@ mod tests {
                 &[("prompt", "text")],
                 Some(schema(&["text", "width", "seed"])),
                 image.clone(),
-                json!({"text": "a fox", "width": 512, "seed": SEED_MASK}),
+                json!({"text": "a fox", "width": 256, "seed": SEED_MASK}),
             ),
-            (Interface::Image, &[], None, image, json!({"prompt": "a fox"})),
+            (Interface::Image, &[], Some(schema(&["prompt"])), usual.clone(), json!({"prompt": "a fox"})),
+            (Interface::Image, &[], None, usual, json!({"prompt": "a fox"})),
             (Interface::Speech, &[], Some(schema(&["text"])), speech.to_bytes(), json!({"text": "hi"})),
             (Interface::Json, &[], None, br#"{"a": [1]}"#.to_vec(), json!({"a": [1]})),
         ] {
@@ -263,6 +297,9 @@ mod tests {
         let chat = ChatInput { temperature: Some(0.5), ..ChatInput::ask("Hi") };
         let refused = inputs(Interface::Chat, &[]).read(&chat.to_bytes(), 0, Some(&schema(&["prompt"])));
         assert!(matches!(refused, Err(AdapterError::Refused { message, .. }) if message.contains("`temperature`")));
+        let tall = ImageInput { prompt: "a fox".into(), width: 512, height: 768 }.to_bytes();
+        let refused = inputs(Interface::Image, &[]).read(&tall, 0, Some(&schema(&["prompt"])));
+        assert!(matches!(refused, Err(AdapterError::Refused { message, .. }) if message.contains("`height`")));
         // That it takes no prompt is not the client's fault.
         let wrong = inputs(Interface::Chat, &[]).read(&chat.to_bytes(), 0, Some(&schema(&["question"])));
         assert!(matches!(wrong, Err(AdapterError::Unavailable(message)) if message.contains("question")));
@@ -271,6 +308,26 @@ mod tests {
         {
             let refused = inputs(interface, &[]).read(input.as_bytes(), 0, None);
             assert!(matches!(refused, Err(AdapterError::Refused { .. })), "{input}");
+        }
+    }
+
+    #[test]
+    fn a_server_is_not_made_to_fetch_what_strangers_name() {
+        let mut files = schema(&["prompt", "image", "images"]);
+        files.inputs.insert("image".into(), json!({"type": "string", "format": "uri"}));
+        files.inputs.insert("images".into(), json!({"type": "array", "items": {"format": "uri"}}));
+        for (input, with_schema, without) in [
+            (r#"{"image": "data:image/png;base64,AA=="}"#, true, true),
+            (r#"{"image": "http://169.254.169.254/"}"#, false, false),
+            (r#"{"images": ["data:,", "s3://bucket/key"]}"#, false, false),
+            (r#"{"image": "/etc/passwd"}"#, false, true),
+            (r#"{"prompt": "http://a is an address"}"#, true, false),
+            (r#"{"prompt": "what is http://a ?"}"#, true, true),
+        ] {
+            let read = |schema: Option<&Schema>| inputs(Interface::Json, &[]).read(input.as_bytes(), 0, schema).is_ok();
+            assert_eq!((read(Some(&files)), read(None)), (with_schema, without), "{input}");
+            let remote = Inputs { remote_files: true, ..inputs(Interface::Json, &[]) };
+            assert!(remote.read(input.as_bytes(), 0, Some(&files)).is_ok());
         }
     }
 

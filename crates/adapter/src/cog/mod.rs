@@ -28,13 +28,15 @@ use reqwest::{
 pub(crate) use schema::Schema;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use webhook::Webhooks;
 
 /// Most bytes of a health check or a schema.
 const DESCRIPTION_BYTES_MAX: usize = 4 << 20;
 /// What a prediction has beside its output: logs, metrics.
 const PREDICTION_BYTES_MAX: usize = 4 << 20;
+/// How long it may take to say that a run is to stop.
+const CANCEL_TIME_MAX: Duration = Duration::from_secs(10);
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 
 /// See the module's text.
@@ -76,7 +78,7 @@ impl Drop for Running {
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
                 // A server that is gone has nothing to stop.
-                let _ = server.request(Method::POST, &path).send().await;
+                let _ = server.request(Method::POST, &path).timeout(CANCEL_TIME_MAX).send().await;
             });
         }
     }
@@ -97,7 +99,7 @@ impl Cog {
         Ok(Self {
             server: Arc::new(Server::new(settings, "")?),
             interface: manifest.interface()?,
-            inputs: Inputs::new(manifest)?,
+            inputs: Inputs::new(manifest, settings.remote_files)?,
             output_bytes_max,
             schema: Mutex::default(),
             webhooks,
@@ -118,7 +120,8 @@ impl Cog {
         let input = self.inputs.read(input, seed, schema.as_deref())?;
         let id = hex::encode(rand::random::<[u8; 16]>());
         let mut running = Running { server: self.server.clone(), id, is_over: false };
-        let streams = self.webhooks.is_none() && schema.is_some_and(|schema| schema.streams);
+        // Of other models nothing is to be had before the end.
+        let streams = self.interface == Interface::Chat && schema.is_some_and(|schema| schema.streams);
         let (said, prediction) = match (&self.webhooks, streams) {
             (Some(webhooks), _) => (None, self.call_back(webhooks, &running.id, &input).await?),
             (None, true) => self.events(&running.id, &input, emit).await?,
@@ -127,7 +130,7 @@ impl Cog {
                 (None, read_prediction(&self.server.read(response, self.prediction_bytes_max()).await?)?)
             }
         };
-        running.is_over = true;
+        running.is_over = matches!(prediction.status.as_str(), "succeeded" | "failed" | "canceled");
         let output = match prediction.status.as_str() {
             "succeeded" => self.output(said, &prediction, emit)?,
             "canceled" => return Err(AdapterError::Failed("the server cancelled the prediction".into())),
@@ -184,8 +187,7 @@ impl Cog {
             return Err(self.server.error(response).await);
         }
         let (said, completed) = self.follow(response, emit).await?;
-        let said = (self.interface == Interface::Chat).then_some(said);
-        Ok((said, completed))
+        Ok((Some(said), completed))
     }
 
     async fn follow(&self, response: Response, emit: Emit<'_>) -> Result<(String, Prediction), AdapterError> {
@@ -213,7 +215,7 @@ impl Cog {
                 error => broken(self.server.clean(&error.to_string())),
             })?;
             match event.event.as_str() {
-                "output" if self.interface == Interface::Chat => {
+                "output" => {
                     let data: serde_json::Value = serde_json::from_str(&event.data).unwrap_or_default();
                     let piece = data["chunk"].as_str().ok_or_else(|| broken("a piece is no text".into()))?;
                     if !piece.is_empty() {

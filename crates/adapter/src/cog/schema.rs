@@ -30,6 +30,12 @@ impl Schema {
         })
     }
 
+    /// Whether an input is a file, or a list of them.
+    pub fn is_file(&self, input: &str) -> bool {
+        let said = self.inputs.get(input);
+        said.is_some_and(|said| said["format"] == "uri" || said["items"]["format"] == "uri")
+    }
+
     /// Whether an input is a list.
     pub fn is_list(&self, input: &str) -> bool {
         self.inputs.get(input).is_some_and(|said| said["type"] == "array")

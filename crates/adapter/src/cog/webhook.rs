@@ -6,14 +6,17 @@
 use crate::{AdapterError, SetupError};
 use axum::{
     Router,
-    body::Bytes,
-    extract::{DefaultBodyLimit, Path, State},
+    body::{Body, Bytes, to_bytes},
+    extract::{Path, State},
     http::StatusCode,
     routing::post,
 };
 use parking_lot::Mutex;
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+
+/// How long a call may take.
+const BODY_TIME_MAX: Duration = Duration::from_secs(60);
 
 type Expected = Arc<Mutex<BTreeMap<String, oneshot::Sender<Bytes>>>>;
 
@@ -59,10 +62,7 @@ impl Webhooks {
             None => format!("http://{}", listener.local_addr().map_err(failed)?),
         };
         let expected = Expected::default();
-        let app = Router::new()
-            .route("/{token}", post(called))
-            .layer(DefaultBodyLimit::max(bytes_max))
-            .with_state(expected.clone());
+        let app = Router::new().route("/{token}", post(called)).with_state((expected.clone(), bytes_max));
         let task = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, app).await {
                 tracing::error!(%error, "nobody listens to Cog servers any more");
@@ -91,7 +91,20 @@ impl Call {
     }
 }
 
-async fn called(State(expected): State<Expected>, Path(token): Path<String>, body: Bytes) -> StatusCode {
+async fn called(
+    State((expected, bytes_max)): State<(Expected, usize)>,
+    Path(token): Path<String>,
+    body: Body,
+) -> StatusCode {
+    // Of strangers nothing is read.
+    if !expected.lock().contains_key(&token) {
+        return StatusCode::NOT_FOUND;
+    }
+    let body = match tokio::time::timeout(BODY_TIME_MAX, to_bytes(body, bytes_max)).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(_)) => return StatusCode::PAYLOAD_TOO_LARGE,
+        Err(_) => return StatusCode::REQUEST_TIMEOUT,
+    };
     match expected.lock().remove(&token) {
         Some(waits) => {
             let _ = waits.send(body);
