@@ -6,7 +6,7 @@ import urllib.error, urllib.request, wave
 import openai, pytest
 
 from conftest import ROOT, Network, until
-from test_packages import Roles, althing, built
+from test_packages import Roles, althing, built, serve
 
 HERE = pathlib.Path(__file__).parent
 SECRET = "sk-e2e-very-secret"
@@ -273,6 +273,45 @@ def test_a_server_that_goes_away_is_noticed_and_used_again_when_it_is_back(adapt
             return None
 
     until("the server is used again", 20, is_back)
+
+
+def test_clients_choose_whom_they_trust_and_receipts_are_theirs(adapted):
+    ask = lambda provider: adapted.client.chat.completions.with_raw_response.create(
+        model="llama", messages=QUESTION, max_tokens=2, extra_body={"provider": provider},
+    )
+    account = tomllib.loads((adapted.home / "provider.toml").read_text())["account"]
+    answer = ask(account)
+    assert answer.headers["x-althing-provider"].lower() == account.lower()
+    with pytest.raises(openai.InternalServerError) as nobody:
+        ask("0x" + "11" * 20)
+    assert nobody.value.code == "no_provider"
+    # Orders are public, what client and provider said to each other is not.
+    path = answer.headers["x-althing-receipt"]
+    assert urllib.request.urlopen(adapted.roles.gateway + path).status == 200
+    for other in [path.split("?")[0], path.split("?")[0] + "?token=" + "00" * 32]:
+        with pytest.raises(urllib.error.HTTPError) as hidden:
+            urllib.request.urlopen(adapted.roles.gateway + other)
+        assert hidden.value.code == 404
+
+
+def test_servers_are_not_made_to_fetch_what_strangers_name(adapted):
+    picture = {"type": "image_url", "image_url": {"url": adapted.servers["image"].url}}
+    with pytest.raises(openai.BadRequestError) as refused:
+        adapted.client.chat.completions.create(model="llama", messages=[{"role": "user", "content": [picture]}])
+    assert "`data:` URLs" in str(refused.value)
+
+
+def test_a_model_that_nobody_can_check_is_not_served_as_if_they_could(adapted):
+    """T-20: the ledger cannot look into packages."""
+    roles, other = adapted.roles, adapted.roles.dir / "providers/1"
+    package = json.loads(althing("model", "show", "llama", "--node", roles.node).stdout)["package"]
+    wallet = roles.dir / "wallets/client.key"
+    account = json.loads(althing("key", "show", wallet, "--json").stdout)["address"]
+    call = {"call": "model_register", "name": "pretender", "package": package, "fee": "0", "payee": account, "verification": "exact"}
+    althing("call", "send", json.dumps(call), "--wallet", wallet, "--node", roles.node)
+    serve(other, "pretender", sources=[roles.url(40)])
+    done = althing("provider", "--home", other, "--upstream", adapted.servers["llama"].url, check=False)
+    assert done.returncode != 0 and "registered as if others could re-run it" in done.stderr, done.stderr
 
 
 def test_a_cog_model_streams_to_the_official_client(adapted):
