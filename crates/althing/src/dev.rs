@@ -569,26 +569,57 @@ fn tell(
 }
 
 fn snippets(network: &Network, gateway: &str) {
-    let key = &network.api_key.api_key;
+    let (key, model) = (&network.api_key.api_key, &network.model);
+    let lanes = match network.asks {
+        Asks::Open(_) => format!(
+            "{model} goes straight to one provider; {model}:open is a race with agreement, where question and answer \
+             are public."
+        ),
+        _ => format!("{model} goes straight to one provider, and nobody can check its answers."),
+    };
+    let (Asks::Open(interface) | Asks::Chosen(interface) | Asks::Passthrough(interface)) = network.asks;
+    let (body, python) = match interface {
+        Interface::Chat => (
+            r#""messages":[{"role":"user","content":"Tell me a story about an owl"}]"#,
+            r#"for chunk in client.chat.completions.create(model="MODEL", stream=True,
+            messages=[{"role": "user", "content": "Tell me a story about a bear"}]):
+        print(chunk.choices[0].delta.content or "", end="")"#,
+        ),
+        Interface::Embedding => (
+            r#""input":"free men met once a year""#,
+            r#"print(client.embeddings.create(model="MODEL", input="free men met once a year").data[0].embedding)"#,
+        ),
+        Interface::Json => {
+            (r#""input":{}"#, r#"print(client.post("/json", body={"model": "MODEL", "input": {}}, cast_to=object))"#)
+        }
+        Interface::Image => (
+            r#""prompt":"islands in the sea, morning""#,
+            r#"import base64
+    image = client.images.generate(model="MODEL", prompt="islands in the sea, morning").data[0]
+    open("picture.png", "wb").write(base64.b64decode(image.b64_json))"#,
+        ),
+        Interface::Speech => (
+            r#""input":"Free men met once a year.""#,
+            r#"client.audio.speech.create(model="MODEL", voice="default", input="Free men met once a year.").write_to_file("speech")"#,
+        ),
+    };
     eprintln!(
-        r#"The OpenAI-compatible API is at {gateway}/v1. Models: {model} goes straight to one provider and
-streams; {model}:open is a race with agreement, where question and answer are public.
+        r#"The OpenAI-compatible API is at {gateway}/v1. {lanes}
 
-    curl {gateway}/v1/chat/completions -H "Authorization: Bearer {key}" \
+    curl {gateway}/v1/{path} -H "Authorization: Bearer {key}" \
       -H "Content-Type: application/json" \
-      -d '{{"model":"{model}","messages":[{{"role":"user","content":"Tell me a story about an owl"}}]}}'
+      -d '{{"model":"{model}",{body}}}'
 
     from openai import OpenAI
     client = OpenAI(base_url="{gateway}/v1", api_key="{key}")
-    for chunk in client.chat.completions.create(model="{model}", stream=True,
-            messages=[{{"role": "user", "content": "Tell me a story about a bear"}}]):
-        print(chunk.choices[0].delta.content or "", end="")
+    {python}
 
 In a browser: {gateway}/#key={key}
 The ledger: althing order list --node http://{node}
 Ctrl-C ends it; `althing dev --data {data}` goes on.
 "#,
-        model = network.model,
+        path = interface.path(),
+        python = python.replace("MODEL", model),
         node = network.nodes[0].api,
         data = network.home.0.display()
     );
