@@ -8,7 +8,7 @@
 //! | `POST /v1/json` | whatever a model of the JSON interface gives for whatever it takes |
 //! | `POST /v1/images/generations` | pictures of a text |
 //! | `POST /v1/audio/speech` | a text, spoken |
-//! | `GET /v1/receipts/{order}` | a receipt |
+//! | `GET /v1/receipts/{order}` | a receipt; of the chosen lane with the `token` that its address has |
 //! | `GET /` | a page to try it |
 //!
 //! All but the page and receipts ask for `Authorization: Bearer` with one of the gateway's keys.

@@ -53,6 +53,9 @@ impl Passthrough {
         if !form.is_some_and(|form| form.passes_through) {
             return Ok(None);
         }
+        if interface == Interface::Speech && head.stream {
+            return Err(ApiError::invalid("stream", "sounds come whole: leave it out"));
+        }
         let mut fields: BTreeMap<String, &RawValue> =
             serde_json::from_str(body.get()).map_err(|error| ApiError::invalid("body", error.to_string()))?;
         fields.remove("model");

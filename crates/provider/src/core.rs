@@ -501,7 +501,7 @@ impl Provider {
 
     /// Whether an order's client was told that nothing comes: it must not be charged after all.
     pub(crate) fn is_given_up(&self, order: &Order) -> bool {
-        order.lane != Lane::Open && self.journal.is_given_up(&order.id)
+        order.lane == (Lane::Chosen { provider: self.config.account }) && self.journal.is_given_up(&order.id)
     }
 
     /// Asks the policy whether a run for what the order offers now pays. (T-12)

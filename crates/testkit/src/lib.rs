@@ -51,7 +51,8 @@ pub struct World {
     pub api_key: ApiKey,
     plan: Plan,
     providers: Vec<(Address, SessionKeyPair)>,
-    engine: Arc<dyn Engine>,
+    /// What all providers run.
+    pub engine: Arc<dyn Engine>,
 }
 
 /// A secret that the seed and a name determine.

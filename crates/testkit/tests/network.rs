@@ -6,14 +6,20 @@
 use althing_chain::simulation::LinkQuality;
 use althing_gateway::{Answer, Ask, AskInput, Gateway, LaneWish, Level, Progress};
 use althing_provider::Behaviour::{Honest, Liar};
-use althing_runtime::ChatInput;
+use althing_runtime::{ChatInput, Engine, Interface, RunError};
 use althing_sdk::{Clock as _, LedgerClient, OrderFilter, Sender};
 use althing_testkit::{Plan, Running, World};
 use althing_types::{
     Amount, Availability, Call, ContentSource, Hash, Input, Lane, ModelReward, Order, OrderId, OrderState, Outcome,
     Ppm, RefundReason, call::OrderSubmit, object::INLINE_INPUT_BYTES_MAX,
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 use tokio::sync::mpsc;
 
 fn seeds() -> Vec<u64> {
@@ -239,4 +245,63 @@ fn coordinators_fetch_inputs_that_are_not_in_their_orders() {
     let mut world = World::new(Plan { seed, coordinators: 4, providers: vec![Honest, Honest], links });
     world.genesis.models[0].reward = Some(ModelReward { rate: 1_000_000, unit_bytes: 1 });
     world.run(inputs_that_are_elsewhere);
+}
+
+/// An engine that gives no result a few times.
+struct Moody {
+    engine: Arc<dyn Engine>,
+    failures_left: AtomicUsize,
+}
+
+impl Engine for Moody {
+    fn interface(&self) -> Interface {
+        self.engine.interface()
+    }
+    fn run(&self, input: &[u8], seed: u64, emit: &mut dyn FnMut(&str) -> bool) -> Result<Vec<u8>, RunError> {
+        let fails = self.failures_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        match fails {
+            Ok(_) => Err(RunError::Engine("not in the mood".into())),
+            Err(_) => self.engine.run(input, seed, emit),
+        }
+    }
+    fn measure(&self, input: &[u8]) -> Option<(usize, usize)> {
+        self.engine.measure(input)
+    }
+    fn weights_bytes(&self) -> u64 {
+        self.engine.weights_bytes()
+    }
+}
+
+/// A provider that fails a delivery, and could complete it a moment later: its client was told that nothing comes,
+/// and is not charged. The next question is answered.
+async fn a_delivery_that_fails(mut running: Running) {
+    let handle = running.simulation.start(0).await;
+    let client = running.client(handle);
+    running.start_provider(0, client.clone());
+    let gateway = running.start_gateway(client.clone()).await;
+    let until_ms = running.clock.now_ms() + 60_000;
+    while client.provider(running.world.provider(0)).await.unwrap().models.is_empty() {
+        assert!(running.clock.now_ms() < until_ms, "the provider cannot announce itself");
+        running.clock.sleep_ms(100).await;
+    }
+    let (answer, _) = ask(&gateway, &running, LaneWish::Chosen, "Tell me a story about a fox").await;
+    assert!(answer.unwrap_err().contains("not in the mood"));
+    let [order] = &client.orders(OrderFilter::All).await.unwrap()[..] else { panic!("one order") };
+    assert!(matches!(order.state, OrderState::Accepted { .. }));
+    let order = order_when(&running, &*client, order.id, |order| order.state.is_final()).await;
+    assert_eq!(order.state, OrderState::Refunded { reason: RefundReason::Expired });
+    assert!(order.solutions.is_empty());
+    let (answer, _) = ask(&gateway, &running, LaneWish::Chosen, "Tell me a story about an owl").await;
+    assert!(answer.unwrap().output.text().contains("owl"));
+}
+
+/// T-17
+#[test]
+fn who_was_told_that_nothing_comes_is_not_charged_later() {
+    let seed = seeds()[0];
+    println!("ALTHING_SEED={seed}");
+    let links = LinkQuality { latency_ms: 20, jitter_ms: 5, delivered: 1.0 };
+    let mut world = World::new(Plan { seed, coordinators: 1, providers: vec![Honest], links });
+    world.engine = Arc::new(Moody { engine: world.engine.clone(), failures_left: AtomicUsize::new(1) });
+    world.run(a_delivery_that_fails);
 }
