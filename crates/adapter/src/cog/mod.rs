@@ -107,7 +107,11 @@ impl Cog {
     }
 
     pub(crate) async fn look(&self) -> Result<(), AdapterError> {
-        health(&self.server).await?;
+        if let Err(error) = health(&self.server).await {
+            // What comes back may be another model.
+            *self.schema.lock() = None;
+            return Err(error);
+        }
         let known = self.schema.lock().is_some();
         if !known && let Some(schema) = schema(&self.server).await? {
             *self.schema.lock() = Some(Arc::new(schema));
