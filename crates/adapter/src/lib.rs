@@ -8,7 +8,7 @@
 //! - [`gate`]: how many of them at a time
 //! - [`openai`]: a server that speaks OpenAI's API; what clients send and get passes through as it is
 //! - [`cog`]: a Cog server; inputs and outputs are those of our interfaces
-//! - [`discover`]: what a server is, for who wants to offer it
+//! - [`mod@discover`]: what a server is, for who wants to offer it
 //!
 //! Bounds: [`Settings`] says how many requests run and wait, how long a server may be silent and take in all, and how
 //! long one that is busy is asked again; the package says how large an answer may be. Everything can be dropped at any
