@@ -26,7 +26,8 @@ env RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR="$cross" \
     CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS="-Ctarget-feature=+simd128 -Clink-self-contained=no -L$wasi -Clink-arg=$wasi/crt1-command.o -Clink-arg=--unresolved-symbols=ignore-all" \
     /usr/bin/cargo build --quiet --locked --profile cross -p althing-golden \
     --target aarch64-unknown-linux-gnu --target wasm32-wasip1 -Zbuild-std=std,panic_abort -Zbuild-std-features=
-cargo build --quiet --locked --release --bin althing-golden
+# As `./test.sh` has built it, if it has.
+cargo build --quiet --locked --release ${ALTHING_BUILT:---bin althing-golden --bin althing-golden-guests}
 
 # The guests, where the sandbox compiles them for another processor.
 env RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR="$cross" \
@@ -34,7 +35,6 @@ env RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR="$cross" \
     CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-Ctarget-feature=+crt-static" \
     /usr/bin/cargo build --quiet --locked --profile cross -p althing-golden-guests \
     --target aarch64-unknown-linux-gnu -Zbuild-std=std,panic_abort -Zbuild-std-features=
-cargo build --quiet --locked --release --bin althing-golden-guests
 guests/build.sh --check
 
 failed=0
