@@ -351,10 +351,7 @@ enum Runs {
 
 impl OwnModel {
     fn planned(&self) -> PlannedModel {
-        let verification = match self.package.manifest.verification.as_str() {
-            "exact" => Verification::Exact,
-            _ => Verification::None,
-        };
+        let verification = packages::verification(&self.package.manifest);
         PlannedModel { name: self.name.clone(), package: self.package.cid, verification }
     }
 }
@@ -539,7 +536,7 @@ fn tell(
             output_cid: answer.output_cid,
             agreed_by: &answer.agreed_by,
             verification: answer.level,
-            model_verification: answer.model_verification,
+            model_verification: answer.model.verification,
             fee: answer.order.fee,
             receipt: &answer.receipt_place,
             refuted_orders: refuted,
@@ -558,7 +555,7 @@ fn tell(
     }
     eprintln!("fee       {} ALTH", answer.order.fee);
     eprintln!("receipt   {}", answer.receipt_place);
-    match answer.model_verification {
+    match answer.model.verification {
         Verification::Exact => eprintln!("          check it: althing verify --rerun {}\n", answer.receipt_place),
         Verification::None => {
             eprintln!("          check it: althing verify {}", answer.receipt_place);

@@ -120,8 +120,6 @@ pub fn pack(args: &PackArgs, json: bool) -> Result<()> {
 pub async fn publish(args: PublishArgs, json: bool) -> Result<()> {
     let PublishArgs { name, path, terms, store } = args;
     let package = read_package(&path)?;
-    // Before anything is kept.
-    verification(&package.manifest)?;
     keep(&package, &*store.open()?)?;
     eprintln!(
         "note: name, terms and package of a model are public; whoever serves {} serves its files",
@@ -133,18 +131,14 @@ pub async fn publish(args: PublishArgs, json: bool) -> Result<()> {
 /// Registers a package on the ledger.
 pub async fn register(name: String, package: &Package, terms: TermsArgs, json: bool) -> Result<()> {
     let TermsArgs { fee, payee, wallet } = terms;
-    let (package, verification) = (package.cid, verification(&package.manifest)?);
+    let (package, verification) = (package.cid, verification(&package.manifest));
     let call = |account| Call::ModelRegister { name, package, fee, payee: payee.unwrap_or(account), verification };
     send(&wallet, json, call).await.map(drop)
 }
 
 /// What the ledger is told of a package.
-fn verification(manifest: &Manifest) -> Result<Verification> {
-    match manifest.verification.as_str() {
-        "exact" => Ok(Verification::Exact),
-        "none" => Ok(Verification::None),
-        other => bail!("model.toml says verification = {other:?}; `exact` and `none` are known"),
-    }
+pub fn verification(manifest: &Manifest) -> Verification {
+    if manifest.is_exact() { Verification::Exact } else { Verification::None }
 }
 
 /// Who serves a model, as peers that may have its package.

@@ -214,7 +214,7 @@ async fn models_to_serve(client: &dyn LedgerClient, names: &[String], found: &Fo
             let fetched = fetch_package(found.store, cid, found.sources).await;
             let bytes = fetched.with_context(|| format!("the package of {name}"))?;
             let (manifest, _) = packages::contents(found.store, &cid)?;
-            if manifest.verification == "none" && model.verification == Verification::Exact {
+            if !manifest.is_exact() && model.verification == Verification::Exact {
                 bail!(
                     "{name} is registered as if others could re-run it, and its package says that they cannot: whoever \
                      serves it can be contested and slashed for telling the truth"

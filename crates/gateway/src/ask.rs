@@ -195,8 +195,8 @@ pub struct Ask {
 /// What happens while an answer comes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// The order is in a block, its fee escrowed.
-    Ordered { order: OrderId, provider: Option<Address>, fee: Amount },
+    /// The order is in a block, its fee escrowed; whether anybody can check what will come of it. (T-20)
+    Ordered { order: OrderId, provider: Option<Address>, fee: Amount, verification: Verification },
     /// Somebody answered; others look at it now.
     Answered { provider: Address },
     /// The answer was disputed: the network decides.
@@ -250,6 +250,7 @@ impl AnswerOutput {
 pub struct Answer {
     pub output: AnswerOutput,
     pub order: Order,
+    /// With as little verification as its package claims.
     pub model: Model,
     pub provider: Address,
     pub output_cid: Cid,
@@ -260,8 +261,6 @@ pub struct Answer {
     pub receipt_place: String,
     /// Where this gateway serves it.
     pub receipt_path: String,
-    /// Whether anybody can check the model's answers at all. (T-20)
-    pub model_verification: Verification,
 }
 
 /// Why there is no answer.
@@ -369,7 +368,7 @@ pub fn verification(form: Option<Form>, model: &Model) -> Verification {
 /// Refuses what is not for this model or this lane, before anybody pays.
 fn check_form(form: Option<Form>, model: &Model, ask: &Ask) -> Result<(), AskError> {
     let refused = |code: &str, message| Err(AskError::Refused { code: code.into(), message });
-    if ask.lane == LaneWish::Open && verification(form, model) == Verification::None {
+    if ask.lane == LaneWish::Open && model.verification == Verification::None {
         let message = format!(
             "Nobody can check the answers of `{0}`, so there is no race for them: ask for `{0}` itself, without `:open`.",
             model.name
@@ -504,17 +503,8 @@ impl Gateway {
             client: &**client,
             clock: &**clock,
             public_only: !self.config.sources_private,
-            bond_min: self.parts.client.params().await?.bond_min,
         };
         self.forms.of(model, &sources).await
-    }
-
-    /// Whether anybody can check the answers of the model of this name; nobody can of one that is not there.
-    pub async fn verification_of(&self, name: &str) -> Verification {
-        match self.model(name).await {
-            Ok(model) => verification(self.form(&model).await.ok().flatten(), &model),
-            Err(_) => Verification::None,
-        }
     }
 
     /// The same by the model's name.
@@ -532,18 +522,17 @@ impl Gateway {
     pub async fn ask(&self, key: &ApiKey, ask: &Ask, progress: &ProgressSender) -> Result<Answer, AskError> {
         let model = self.model(&ask.model).await?;
         let form = self.form(&model).await?;
+        let model = Model { verification: verification(form, &model), ..model };
         check_form(form, &model, ask)?;
         let input = ask.input.to_bytes();
         if let Some(engine) = self.parts.engines.get(&model.id) {
             check_length(&**engine, &input)?;
         }
         let params = self.parts.client.params().await?;
-        let answer = match ask.lane {
-            LaneWish::Open => self.ask_open(key, ask, &model, input, &params, progress).await?,
-            LaneWish::Chosen => self.ask_chosen(key, ask, &model, input, &params, progress).await?,
-        };
-        let receipt_path = key.receipt_path(&answer.order);
-        Ok(Answer { model_verification: verification(form, &model), receipt_path, ..answer })
+        match ask.lane {
+            LaneWish::Open => self.ask_open(key, ask, &model, input, &params, progress).await,
+            LaneWish::Chosen => self.ask_chosen(key, ask, &model, input, &params, progress).await,
+        }
     }
 
     /// Refuses before anything is signed what the account cannot pay.
@@ -604,7 +593,7 @@ impl Gateway {
             let submit = self.order_of(ask, model, self.config.fee_open, Lane::Open, order_input, agreements);
             let (fee, deadline_ms) = (submit.fee, submit.deadline_ms);
             let id = self.submit(key, submit).await?;
-            tell(progress, Progress::Ordered { order: id, provider: None, fee });
+            tell(progress, Progress::Ordered { order: id, provider: None, fee, verification: model.verification });
             let order = self.wait_open(id, level, deadline_ms, params, progress).await?;
             match order.state {
                 OrderState::Refunded {
@@ -616,7 +605,7 @@ impl Gateway {
                 OrderState::Refunded { .. } => return Err(AskError::NotAnswered(id)),
                 _ => {
                     let output = self.fetch_output(&order).await?;
-                    let answer = self.finish(id, ask, model, input, output).await?;
+                    let answer = self.finish(key, id, ask, model, input, output).await?;
                     tell(progress, Progress::Text(answer.output.text().to_owned()));
                     return Ok(answer);
                 }
@@ -739,7 +728,8 @@ impl Gateway {
         let now_ms = self.parts.clock.now_ms();
         let request = DeliveryRequest::sign(&key.pair(), &self.chain, &id, now_ms, input.to_vec());
         let mut frames = self.parts.deliveries.open(&provider.endpoint, id, request).await?;
-        tell(progress, Progress::Ordered { order: id, provider: Some(provider.account), fee });
+        let verification = model.verification;
+        tell(progress, Progress::Ordered { order: id, provider: Some(provider.account), fee, verification });
         let mut transcript = Transcript::new(self.chain, id, provider.account);
         let mut key_known = None;
         let mut text = String::new();
@@ -783,7 +773,7 @@ impl Gateway {
                     if !stated || file_cid(&output_bytes) != output {
                         return Err(AskError::Dishonest);
                     }
-                    let answer = self.finish(id, ask, model, input.to_vec(), output_bytes).await?;
+                    let answer = self.finish(key, id, ask, model, input.to_vec(), output_bytes).await?;
                     // What was streamed and what is bound by the ledger are the same words.
                     if answer.output.text() != text {
                         return Err(AskError::Dishonest);
@@ -799,6 +789,7 @@ impl Gateway {
     /// Reads the output and makes the receipt. (V-2)
     async fn finish(
         &self,
+        key: &ApiKey,
         id: OrderId,
         ask: &Ask,
         model: &Model,
@@ -821,6 +812,7 @@ impl Gateway {
             output: output_bytes,
         };
         let receipt_place = self.parts.receipts.keep(&receipt)?;
+        let receipt_path = key.receipt_path(&order);
         Ok(Answer {
             output: read_output(&ask.input, id, &receipt.output)?,
             provider,
@@ -831,8 +823,7 @@ impl Gateway {
             order,
             receipt,
             receipt_place,
-            receipt_path: String::new(),
-            model_verification: model.verification,
+            receipt_path,
         })
     }
 }

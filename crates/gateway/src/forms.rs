@@ -42,8 +42,6 @@ pub(crate) struct Sources<'a> {
     pub clock: &'a dyn Clock,
     /// Whether providers are asked at public addresses alone.
     pub public_only: bool,
-    /// Below it a provider is not asked.
-    pub bond_min: Amount,
 }
 
 /// Whether a provider is one to ask for a model.
@@ -83,8 +81,8 @@ impl Forms {
 
     async fn look_up(&self, model: &Model, sources: &Sources<'_>) -> Result<Option<Form>, AskError> {
         let providers = sources.client.providers().await?;
-        let now_ms = sources.clock.now_ms();
-        let serving = providers.into_iter().filter(|provider| serves(provider, model, now_ms, sources.bond_min));
+        let (now_ms, bond_min) = (sources.clock.now_ms(), sources.client.params().await?.bond_min);
+        let serving = providers.into_iter().filter(|provider| serves(provider, model, now_ms, bond_min));
         let source = |provider: Provider| Source { url: provider.endpoint, public_only: sources.public_only };
         let mut places: Vec<_> = serving.map(source).collect();
         // Nobody is always the first to be asked.
@@ -94,7 +92,7 @@ impl Forms {
             Some(Form {
                 interface: manifest.interface().ok()?,
                 passes_through: manifest.passes_through(),
-                is_exact: manifest.verification == "exact",
+                is_exact: manifest.is_exact(),
             })
         });
         let known = form.map_or(Known::MissingUntil(sources.clock.now_ms() + MISSING_MS), Known::Form);

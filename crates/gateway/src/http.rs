@@ -19,7 +19,7 @@ use crate::{
     media::{ImageRequest, SpeechRequest},
     openai::{
         ApiError, ChatRequest, Chunks, EmbeddingRequest, JsonRequest, OPEN_SUFFIX, Provenance, completion,
-        delivery_failed, lane_of, listed,
+        delivery_failed, listed,
     },
     passthrough::{self, HeldEnd, Passthrough},
 };
@@ -37,6 +37,7 @@ use axum::{
     },
     routing::{get, post},
 };
+use futures::future::{Either, ready};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 use std::{
@@ -233,7 +234,7 @@ async fn chat(State(shared): State<Shared>, Caller(key): Caller, body: Body) -> 
     let lane = ask.lane;
     let (happening, result) = start(&shared, key.clone(), ask);
     if request.stream {
-        return stream(&shared, request, Started { key, lane, id, happening, result }).await;
+        return stream(request, Started { key, lane, id, happening, result }).await;
     }
     drop(happening);
     let answer = api_error(result.await, "messages")?;
@@ -307,6 +308,29 @@ async fn speech(State(shared): State<Shared>, Caller(key): Caller, body: Body) -
     }
 }
 
+/// Waits until there is something to answer with: in the open lane the order, in the chosen lane the first word, before
+/// which whatever fails gets a status of its own. Gives what is known of the order, and the word.
+async fn first_word(
+    key: &ApiKey,
+    lane: LaneWish,
+    happening: &mut mpsc::UnboundedReceiver<Progress>,
+) -> (HeaderMap, Option<String>) {
+    let mut headers = HeaderMap::new();
+    loop {
+        match happening.recv().await {
+            Some(Progress::Ordered { order, provider, fee, verification }) => {
+                headers = headers_of_order(key, order, provider, fee, verification);
+                if lane == LaneWish::Open {
+                    return (headers, None);
+                }
+            }
+            Some(Progress::Text(text)) => return (headers, Some(text)),
+            Some(_) => {}
+            None => return (headers, None),
+        }
+    }
+}
+
 /// Answers with what the model's server says, byte for byte: as it comes, if the client asked for a stream.
 async fn pass(shared: &Shared, key: ApiKey, request: Passthrough, input: &'static str) -> Result<Response, ApiError> {
     let (mut happening, result) = start(shared, key.clone(), request.ask.clone());
@@ -319,22 +343,11 @@ async fn pass(shared: &Shared, key: ApiKey, request: Passthrough, input: &'stati
         let media_type = content_type(request.media_type(bytes));
         return Ok((headers(&Provenance::of(&answer)), media_type, bytes.to_vec()).into_response());
     }
-    // Whatever fails before the first word gets a status of its own.
-    let mut order_headers = HeaderMap::new();
-    let first = loop {
-        match happening.recv().await {
-            Some(Progress::Ordered { order, provider, fee }) => {
-                // Only what nobody can check passes through.
-                order_headers = headers_of_order(&key, order, provider, fee, Verification::None);
-            }
-            Some(Progress::Text(text)) => break text,
-            Some(_) => {}
-            None => {
-                let answer = api_error(result.await, input)?;
-                let media_type = content_type(request.media_type(&[]));
-                return Ok((headers(&Provenance::of(&answer)), media_type).into_response());
-            }
-        }
+    let (order_headers, first) = first_word(&key, LaneWish::Chosen, &mut happening).await;
+    let Some(first) = first else {
+        let answer = api_error(result.await, input)?;
+        let media_type = content_type(request.media_type(&[]));
+        return Ok((headers(&Provenance::of(&answer)), media_type).into_response());
     };
     let (pieces, receiver) = mpsc::unbounded_channel::<String>();
     tokio::spawn(async move {
@@ -417,36 +430,16 @@ struct Started {
 
 /// Answers with a stream: in the open lane as soon as the order stands, in the chosen lane when the first word came.
 /// What fails before gets a status of its own.
-async fn stream(shared: &Shared, request: ChatRequest, started: Started) -> Result<Response, ApiError> {
+async fn stream(request: ChatRequest, started: Started) -> Result<Response, ApiError> {
     let Started { key, lane, id, mut happening, result } = started;
-    let (mut headers, mut first) = (HeaderMap::new(), None);
-    loop {
-        match happening.recv().await {
-            Some(Progress::Ordered { order, provider, fee }) => {
-                let verification = shared.gateway.verification_of(lane_of(&request.model).0).await;
-                headers = headers_of_order(&key, order, provider, fee, verification);
-                if lane == LaneWish::Open {
-                    break;
-                }
-            }
-            Some(Progress::Text(text)) => {
-                first = Some(text);
-                break;
-            }
-            Some(_) => {}
-            // An error with a status of its own; or an answer without a word.
-            None => break,
-        }
-    }
-    let mut result = Some(result);
-    let mut early = None;
-    if headers.is_empty() || (lane == LaneWish::Chosen && first.is_none()) {
-        let ended = match result.take() {
-            Some(result) => result.await,
-            None => return Err(ApiError::not_found("no order")),
-        };
-        early = Some(api_error(ended, "messages")?);
-    }
+    let (headers, first) = first_word(&key, lane, &mut happening).await;
+    let ended = async move { api_error(result.await, "messages") };
+    // An error with a status of its own; or an answer without a word.
+    let ended = if headers.is_empty() || (lane == LaneWish::Chosen && first.is_none()) {
+        Either::Left(ready(Ok(ended.await?)))
+    } else {
+        Either::Right(ended)
+    };
     let created_s = now_s();
     let include_usage = request.stream_options.as_ref().is_some_and(|options| options.include_usage);
     let (events, receiver) = mpsc::unbounded_channel::<String>();
@@ -463,12 +456,7 @@ async fn stream(shared: &Shared, request: ChatRequest, started: Started) -> Resu
                 send(chunks.text(&text));
             }
         }
-        let ended = match (early, result) {
-            (Some(answer), _) => Ok(answer),
-            (None, Some(result)) => api_error(result.await, "messages"),
-            (None, None) => Err(ApiError::not_found("no order")),
-        };
-        match ended {
+        match ended.await {
             Ok(answer) => {
                 send(chunks.last(&answer));
                 if include_usage {

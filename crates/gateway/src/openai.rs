@@ -458,7 +458,7 @@ impl Provenance {
             seed: answer.order.seed,
             output_cid: answer.output_cid,
             verification: answer.level,
-            model_verification: answer.model_verification,
+            model_verification: answer.model.verification,
             agreed_by: answer.agreed_by.clone(),
             receipt: answer.receipt_path.clone(),
         }

@@ -188,6 +188,11 @@ impl Manifest {
         Interface::named(&self.interface).ok_or_else(|| PackageError::UnknownInterface(self.interface.clone()))
     }
 
+    /// Whether others can re-run it bit for bit. (T-20)
+    pub fn is_exact(&self) -> bool {
+        self.verification == "exact"
+    }
+
     /// Whether a server elsewhere runs it, rather than an engine here.
     pub fn is_served_elsewhere(&self) -> bool {
         matches!(self.runtime.as_str(), OPENAI_RUNTIME | COG_RUNTIME)
