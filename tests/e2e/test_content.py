@@ -55,6 +55,16 @@ def tree(tmp_path_factory):
     return tree
 
 
+@pytest.fixture(scope="session")
+def many(tmp_path_factory):
+    """A directory that is too large for one block."""
+    many = tmp_path_factory.mktemp("content") / "many"
+    many.mkdir()
+    for index in range(6000):
+        (many / f"entry-{index:06}").write_text(str(index))
+    return many
+
+
 def same_tree(left, right):
     comparison = filecmp.dircmp(left, right)
     names = comparison.common_files
@@ -68,18 +78,35 @@ def provider(network, index):
     return network.ready["providers"][index]["endpoint"], pathlib.Path(network.ready["data"]) / f"providers/{index}"
 
 
-def test_ipfs_clients_fetch_from_a_provider_and_verify_every_block(network, clients, tree):
+def test_ipfs_clients_fetch_from_a_provider_and_verify_every_block(network, clients, tree, many):
     url, home = provider(network, 0)
     for profile in ["unixfs-v1-2025", "unixfs-v0-2015"]:
-        network.althing("content", "add", tree, "--profile", profile, "--home", home)
-    done = subprocess.run(
-        ["node", "--no-warnings", "fetch.mjs", url, str(tree)], cwd=clients, capture_output=True, text=True, timeout=300
-    )
+        for directory in [tree, many]:
+            network.althing("content", "add", directory, "--profile", profile, "--home", home)
+    command = ["node", "--no-warnings", "fetch.mjs", url, str(tree), str(many)]
+    done = subprocess.run(command, cwd=clients, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     compared = json.loads(done.stdout)["compared"]
     files = sum(path.is_file() for path in tree.rglob("*"))
     assert len([name for name in compared if name.endswith(" by path")]) == 2 * files
     assert "a file from a liar and an honest gateway" in compared
+    assert len([name for name in compared if "directory of 6000 entries in " in name]) == 2
+
+
+def test_a_directory_in_shards_is_listed_and_read_from_peers(network, many, tmp_path):
+    url, home = provider(network, 2)
+    cid = network.json("content", "add", many, "--home", home)["cid"]
+    store = ["--store", tmp_path / "store"]
+    read = network.althing("content", "get", f"{cid}/entry-004321", "--from", url, *store)
+    assert read.stdout == "4321"
+    few = network.json("content", "usage", *store)["blocks"]
+    assert few < 6, "a file comes with the shards on the way to it"
+    listed = network.json("content", "list", cid, "--from", url, *store)["entries"]
+    assert [entry["name"] for entry in listed] == sorted(path.name for path in many.iterdir())
+    assert few < network.json("content", "usage", *store)["blocks"] < 3000, "a list takes no files"
+    target = tmp_path / "target"
+    network.althing("content", "get", cid, "-o", target, "--from", url, *store)
+    same_tree(many, target)
 
 
 def test_content_travels_from_peer_to_peer_and_liars_are_left(network, tree, tmp_path):

@@ -1,6 +1,7 @@
 // Asks a gateway of the real binary as IPFS clients do, and compares every byte:
 //
-//   node fetch.mjs GATEWAY TREE    where TREE is a directory that is there under both profiles
+//   node fetch.mjs GATEWAY TREE MANY    where TREE and MANY are directories that are there under both profiles, MANY with
+//                                       so many files that it is in shards
 //
 // Helia alone is configured: nothing outside loopback is asked. Prints what was compared as JSON.
 
@@ -17,11 +18,11 @@ import { BlackHoleBlockstore } from 'blockstore-core/black-hole'
 import { createHeliaLight } from 'helia'
 import { importer } from 'ipfs-unixfs-importer'
 
-const [gateway, tree] = process.argv.slice(2)
+const [gateway, tree, many] = process.argv.slice(2)
 const CAR = 'application/vnd.ipld.car'
 const compared = []
 
-async function files () {
+async function files (tree) {
   const entries = await readdir(tree, { recursive: true, withFileTypes: true })
   const paths = entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath ?? entry.path, entry.name))
   const read = async (path) => ({ path: relative(tree, path), content: new Uint8Array(await readFile(path)) })
@@ -70,7 +71,7 @@ function same (name, found, expected) {
 
 // ---- what helia and verified-fetch get ----
 
-const source = await files()
+const source = await files(tree)
 for (const profile of ['unixfs-v1-2025', 'unixfs-v0-2015']) {
   const cids = await cidsOf(profile, source)
   const root = cids['']
@@ -121,6 +122,28 @@ for (const profile of ['unixfs-v1-2025', 'unixfs-v0-2015']) {
     ok(scope.has(cids[large.path].toString()))
   }
   compared.push(`${profile} archives by scope`)
+}
+
+// ---- a directory in shards ----
+
+const entries = await files(many)
+for (const profile of ['unixfs-v1-2025', 'unixfs-v0-2015']) {
+  const cids = await cidsOf(profile, entries)
+  const root = cids['']
+  const get = await client([gateway])
+  for (const { path, content } of entries.filter((_, index) => index % 500 === 0)) {
+    same(`${profile} ${path} out of a shard`, await bodyOf(await get(`${root}/${path}`)), content)
+  }
+  const accept = { headers: { Accept: `${CAR}; version=1; order=dfs; dups=n` } }
+  const made = [...(await blocksOf(await bodyOf(await get(`${root}`, accept)))).keys()]
+  const sent = await bodyOf(await fetch(`${gateway}/ipfs/${root}?format=car`))
+  deepEqual([...(await blocksOf(sent)).keys()], made)
+  ok(made.length > entries.length + 1, 'there are shards')
+  const way = await bodyOf(await fetch(`${gateway}/ipfs/${root}/${entries[0].path}?format=car&dag-scope=block`))
+  ok((await blocksOf(way)).size < 6, 'a path takes the shards on its way')
+  const { entries: listed } = await (await fetch(`${gateway}/ipfs/${root}`)).json()
+  deepEqual(listed.map(({ name, cid }) => [name, cid]), entries.map(({ path }) => [path, `${cids[path]}`]).sort())
+  compared.push(`${profile} directory of ${entries.length} entries in ${made.length - entries.length} shards or more`)
 }
 
 // ---- probes ----

@@ -494,7 +494,7 @@ async fn model(command: ModelCommand, json: bool) -> Result<()> {
         ModelCommand::Inspect(args) => packages::inspect(&args, json),
         ModelCommand::Cid { package } => print_named("cid", &read_package(&package)?.cid.to_string(), json),
         ModelCommand::Import { package, home } => {
-            let store = BlobStore::open(home.join("content"))?;
+            let store = Arc::new(BlobStore::open(home.join("content"))?);
             let cid = packages::keep(&read_package(&package)?, &store)?;
             print_named("cid", &cid.to_string(), json)
         }

@@ -2,9 +2,10 @@
 
 use crate::output::{self, table};
 use althing_content::{
-    BlobStore, BlockStore, Cid, CidError, Client, DagBounds, DagWalk, Fetched, Limits, Profile, Progress, ReadError,
-    Scope, StoreError, car,
-    disk::{GRACE, Usage, export, put_path},
+    BlobStore, BlockStore, Cid, CidError, Client, Fetched, Limits, Profile, Progress, ReadError, Scope, StoreError,
+    car, dag_pb,
+    directory::{Entry, PATH_DEPTH_MAX},
+    disk::{Adding, EXPORT_ENTRIES_MAX, GRACE, Usage, export, put_path},
     fetch_dag, fetch_path, fetch_scope, list, read, resolve,
 };
 use anyhow::{Context as _, Result, bail, ensure};
@@ -292,9 +293,9 @@ pub async fn run(command: ContentCommand, json: bool) -> Result<()> {
 fn add(path: &Path, profile: Profile, pin: &PinArgs, store: &StoreArgs, json: bool) -> Result<()> {
     let size = size_of(path, 0).with_context(|| format!("cannot read {}", path.display()))?;
     let store = store.open()?;
-    let _adding = store.adding()?;
+    let adding = store.adding()?;
     let bar = output::bytes_bar(format!("adding {}", path.display()), Some(size));
-    let imported = put_path(&Counting { store: &store, bar: &bar }, profile, path);
+    let imported = put_path(&Counting { store: &adding, bar: &bar }, profile, path);
     bar.finish_and_clear();
     let imported = imported?;
     let pin = pin.pin(&store, &imported.cid)?;
@@ -307,7 +308,7 @@ fn add(path: &Path, profile: Profile, pin: &PinArgs, store: &StoreArgs, json: bo
 /// Bytes of all files below a path, links not followed; only for a bar, so what cannot be read is left to the import.
 fn size_of(path: &Path, depth: usize) -> io::Result<u64> {
     let metadata = fs::symlink_metadata(path)?;
-    if !metadata.is_dir() || depth > read::PATH_DEPTH_MAX {
+    if !metadata.is_dir() || depth > PATH_DEPTH_MAX {
         return Ok(metadata.len());
     }
     let entries = fs::read_dir(path)?.filter_map(Result::ok);
@@ -316,7 +317,7 @@ fn size_of(path: &Path, depth: usize) -> io::Result<u64> {
 
 /// A store whose puts move a bar.
 struct Counting<'a> {
-    store: &'a BlobStore,
+    store: &'a Adding,
     bar: &'a ProgressBar,
 }
 
@@ -336,7 +337,7 @@ impl BlockStore for Counting<'_> {
 }
 
 /// Shows a fetch, and says what the peers did that failed.
-pub(crate) async fn fetch(store: &Arc<BlobStore>, peers: &PeerArgs, cid: &Cid) -> Result<Fetched> {
+pub(crate) async fn fetch(store: &Arc<Adding>, peers: &PeerArgs, cid: &Cid) -> Result<Fetched> {
     let clients = peers.clients()?;
     let bar = output::bytes_bar(format!("fetching {cid}"), None);
     let show = |progress: Progress| {
@@ -365,7 +366,11 @@ fn explain(error: anyhow::Error, peers: &PeerArgs) -> anyhow::Error {
     }
 }
 
-async fn find(store: &Arc<BlobStore>, peers: &PeerArgs, content: &ContentPath) -> Result<Cid> {
+async fn find<S: BlockStore + Send + Sync + 'static>(
+    store: &Arc<S>,
+    peers: &PeerArgs,
+    content: &ContentPath,
+) -> Result<Cid> {
     let found = fetch_path(store, &peers.clients()?, &content.root, &content.path, &peers.limits()).await;
     found.map_err(|error| match error {
         althing_content::FetchError::Nowhere { .. } => explain(error.into(), peers),
@@ -386,18 +391,18 @@ async fn get(
     }
     let store = store.open()?;
     // Until it is written out.
-    let _adding = store.adding()?;
-    let cid = find(&store, peers, content).await?;
-    let fetched = fetch(&store, peers, &cid).await?;
+    let adding = Arc::new(store.adding()?);
+    let cid = find(&adding, peers, content).await?;
+    let fetched = fetch(&adding, peers, &cid).await?;
     let Some(target) = target else {
-        if matches!(read::stat(&*store, &cid)?, read::Object::Directory { .. }) {
+        if matches!(read::stat(&*store, &cid)?, read::Object::Directory) {
             bail!("{content} is a directory: --output says where it goes");
         }
         let mut out = io::stdout().lock();
         read::copy_file(&*store, &cid, peers.bytes_max, &mut out)?;
         return Ok(out.flush()?);
     };
-    let bytes = export(&*store, &cid, target, peers.bytes_max)?;
+    let bytes = export(&*store, &cid, target, peers.bytes_max, EXPORT_ENTRIES_MAX)?;
     let data = serde_json::json!({
         "cid": cid, "output": target, "file_bytes": bytes, "blocks": fetched.blocks,
         "fetched_blocks": fetched.fetched_blocks, "fetched_bytes": fetched.fetched_bytes,
@@ -408,15 +413,21 @@ async fn get(
 async fn list_directory(content: &ContentPath, peers: &PeerArgs, store: &StoreArgs, json: bool) -> Result<()> {
     let store = store.open()?;
     let cid = find(&store, peers, content).await?;
-    let fetched = fetch_scope(&store, &peers.clients()?, &cid, Scope::Block, &peers.limits(), |_| {}).await;
-    fetched.map_err(|error| explain(error.into(), peers))?;
+    let clients = peers.clients()?;
+    // The whole of a file is not what was asked for.
+    for scope in [Scope::Block, Scope::Entity] {
+        let fetched = fetch_scope(&store, &clients, &cid, scope, &peers.limits(), |_| {}).await;
+        fetched.map_err(|error| explain(error.into(), peers))?;
+        ensure!(read::stat(&*store, &cid)? == read::Object::Directory, "{content} is a file");
+    }
     let entries = list(&*store, &cid)?;
     if json {
-        let entry = |entry: &read::Entry| serde_json::json!({"name": entry.name, "cid": entry.cid, "dag_bytes": entry.dag_size});
+        let entry =
+            |entry: &Entry| serde_json::json!({"name": entry.name, "cid": entry.cid, "dag_bytes": entry.dag_size});
         let entries: Vec<_> = entries.iter().map(entry).collect();
         return output::json(&serde_json::json!({"cid": cid, "entries": entries}));
     }
-    let row = |entry: &read::Entry| vec![entry.name.clone(), entry.dag_size.to_string(), entry.cid.to_string()];
+    let row = |entry: &Entry| vec![entry.name.clone(), entry.dag_size.to_string(), entry.cid.to_string()];
     table(&["NAME", "BYTES WITH ALL BELOW", "CID"], &entries.iter().map(row).collect::<Vec<_>>());
     Ok(())
 }
@@ -452,16 +463,7 @@ pub(crate) fn write_car(store: &BlobStore, cid: &Cid, dups: bool, target: &Path)
 
 /// Bytes of everything below, as the root says.
 fn dag_size(store: &BlobStore, cid: &Cid) -> Option<u64> {
-    let block = store.get(cid).ok()??;
-    let mut walk = DagWalk::over(*cid, Scope::Block, false, DagBounds::default());
-    walk.take(&block).ok()?;
-    match read::object_of(cid, &block) {
-        Ok(read::Object::Directory { entries }) => {
-            entries.iter().try_fold(walk.bytes(), |sum, entry| sum.checked_add(entry.dag_size))
-        }
-        Ok(read::Object::File { size }) => Some(size),
-        Err(_) => None,
-    }
+    dag_pb::dag_size(cid, &store.get(cid).ok()??)
 }
 
 fn import_car(file: &Path, pin: &PinArgs, store: &StoreArgs, json: bool) -> Result<()> {
@@ -474,9 +476,9 @@ fn import_car(file: &Path, pin: &PinArgs, store: &StoreArgs, json: bool) -> Resu
         (Box::new(opened), size)
     };
     let store = store.open()?;
-    let _adding = store.adding()?;
+    let adding = store.adding()?;
     let bar = output::bytes_bar(format!("importing {}", file.display()), size);
-    let summary = car::import(&*store, source, BYTES_MAX, |bytes| bar.inc(bytes));
+    let summary = car::import(&adding, source, BYTES_MAX, |bytes| bar.inc(bytes));
     bar.finish_and_clear();
     let summary = summary?;
     let mut pins = Vec::new();
@@ -497,8 +499,8 @@ fn import_car(file: &Path, pin: &PinArgs, store: &StoreArgs, json: bool) -> Resu
 
 async fn pin(cid: &Cid, name: Option<String>, peers: &PeerArgs, store: &StoreArgs, json: bool) -> Result<()> {
     let store = store.open()?;
-    let _adding = store.adding()?;
-    let fetched = fetch(&store, peers, cid).await?;
+    let adding = Arc::new(store.adding()?);
+    let fetched = fetch(&adding, peers, cid).await?;
     let name = name.unwrap_or_else(|| cid.to_string());
     store.pin(&name, cid)?;
     let data = serde_json::json!({

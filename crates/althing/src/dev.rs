@@ -235,7 +235,7 @@ async fn start(args: &DevArgs, progress: &indicatif::ProgressBar) -> Result<Netw
         let is_here = |name: &str| genesis.models.iter().any(|m| m.name == name && engines.contains_key(&m.id()));
         settings.models.retain(|name| is_here(name));
         if let Some(OwnModel { package, runs: Runs::Elsewhere(upstream), .. }) = &own {
-            packages::keep(package, &settings.content.open(directory.join("content"))?)?;
+            packages::keep(package, &Arc::new(settings.content.open(directory.join("content"))?))?;
             settings.upstreams.insert(model.clone(), (**upstream).clone());
         }
         if index + args.liars >= count {

@@ -8,10 +8,10 @@ use crate::{
     output::{self, table},
     roles::{connect, package_pin},
 };
-use althing_content::{BlobStore, Cid, Profile, disk::export, list, put_tree, read_file};
+use althing_content::{BlobStore, Cid, Profile, directory::list_at_most, disk::export, put_tree, read_file};
 use althing_runtime::{
     Package,
-    package::{Files, Manifest, PACKAGE_BYTES_MAX},
+    package::{Files, Manifest, PACKAGE_BYTES_MAX, PACKAGE_FILES_MAX},
 };
 use althing_sdk::HttpClient;
 use althing_types::{Address, Amount, Call, Model, Provider, Verification};
@@ -85,10 +85,10 @@ pub struct InspectArgs {
 }
 
 /// Puts a package into a store, where nothing drives it out.
-pub fn keep(package: &Package, store: &BlobStore) -> Result<Cid> {
-    let _adding = store.adding()?;
+pub fn keep(package: &Package, store: &Arc<BlobStore>) -> Result<Cid> {
+    let adding = store.adding()?;
     let files = package.files().iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()));
-    let cid = put_tree(store, Profile::V1_2025, files)?.cid;
+    let cid = put_tree(&adding, Profile::V1_2025, files)?.cid;
     store.pin(&package_pin(&cid), &cid)?;
     Ok(cid)
 }
@@ -105,7 +105,7 @@ pub fn pack(args: &PackArgs, json: bool) -> Result<()> {
     if let Some(output) = output {
         match output.extension().is_some_and(|extension| extension == "car") {
             true => drop(write_car(&store, &cid, false, output)?),
-            false => drop(export(&*store, &cid, output, PACKAGE_BYTES_MAX)?),
+            false => drop(export(&*store, &cid, output, PACKAGE_BYTES_MAX, PACKAGE_FILES_MAX)?),
         }
     }
     let data =
@@ -120,7 +120,7 @@ pub fn pack(args: &PackArgs, json: bool) -> Result<()> {
 pub async fn publish(args: PublishArgs, json: bool) -> Result<()> {
     let PublishArgs { name, path, terms, store } = args;
     let package = read_package(&path)?;
-    keep(&package, &*store.open()?)?;
+    keep(&package, &store.open()?)?;
     eprintln!(
         "note: name, terms and package of a model are public; whoever serves {} serves its files",
         store.shown()?
@@ -166,13 +166,13 @@ pub async fn pull(args: PullArgs, json: bool) -> Result<()> {
         (Err(_), None) => bail!("{package:?} is no CID; to look a model's name up, say --node URL"),
     };
     let store = store.open()?;
-    let _adding = store.adding()?;
-    let fetched = fetch(&store, &peers, &cid).await?;
+    let adding = Arc::new(store.adding()?);
+    let fetched = fetch(&adding, &peers, &cid).await?;
     // What is no package is not kept under the name of one.
     let (manifest, files) = contents(&store, &cid)?;
     store.pin(&package_pin(&cid), &cid)?;
     if let Some(output) = &output {
-        export(&*store, &cid, output, PACKAGE_BYTES_MAX)?;
+        export(&*store, &cid, output, PACKAGE_BYTES_MAX, PACKAGE_FILES_MAX)?;
     }
     let data = serde_json::json!({
         "cid": cid, "name": manifest.name, "files": files.len(), "bytes": fetched.bytes,
@@ -187,7 +187,8 @@ pub async fn pull(args: PullArgs, json: bool) -> Result<()> {
 
 /// The manifest of a package in a store, and its files' sizes.
 pub fn contents(store: &Arc<BlobStore>, cid: &Cid) -> Result<(Manifest, BTreeMap<String, u64>)> {
-    let entries = list(&**store, cid).with_context(|| format!("{cid} is no package: it is no directory"))?;
+    let entries = list_at_most(&**store, cid, PACKAGE_FILES_MAX)
+        .with_context(|| format!("{cid} is no package: it is no directory"))?;
     let manifest = entries.iter().find(|entry| entry.name == "model.toml");
     let manifest = manifest.with_context(|| format!("{cid} is no package: it has no model.toml"))?;
     let manifest = toml::from_slice(&read_file(&**store, &manifest.cid, 1 << 20)?).context("model.toml")?;
@@ -195,7 +196,7 @@ pub fn contents(store: &Arc<BlobStore>, cid: &Cid) -> Result<(Manifest, BTreeMap
     for entry in entries {
         let size = match althing_content::read::stat(&**store, &entry.cid)? {
             althing_content::read::Object::File { size } => size,
-            althing_content::read::Object::Directory { .. } => {
+            althing_content::read::Object::Directory => {
                 bail!("{cid} is no package: {} is a directory, and packages are flat", entry.name)
             }
         };

@@ -239,7 +239,7 @@ async fn models_to_serve(client: &dyn LedgerClient, names: &[String], found: &Fo
 
 /// Sees to it that a package is in the store; how large its files are.
 async fn fetch_package(store: &Arc<BlobStore>, cid: althing_content::Cid, sources: &[String]) -> Result<u64> {
-    let _adding = store.adding()?;
+    let adding = Arc::new(store.adding()?);
     if let Ok(bytes) = package_bytes(store, cid).await
         && store.pin(&package_pin(&cid), &cid).is_ok()
     {
@@ -247,7 +247,7 @@ async fn fetch_package(store: &Arc<BlobStore>, cid: althing_content::Cid, source
     }
     let peers = sources.iter().map(|source| Client::new(source)).collect::<Result<Vec<_>, _>>()?;
     let limits = Limits::bytes(althing_runtime::package::PACKAGE_BYTES_MAX);
-    fetch_dag(store, &peers, &cid, &limits, |_| {}).await.with_context(|| {
+    fetch_dag(&adding, &peers, &cid, &limits, |_| {}).await.with_context(|| {
         format!("{cid} is not here: import it with `althing model import`, or name a content source that has it")
     })?;
     store.pin(&package_pin(&cid), &cid)?;

@@ -6,19 +6,20 @@
 //! ```text
 //! node   = { 2: link }* { 1: unixfs }
 //! link   = { 1: binary CID } { 2: name } { 3: size of everything below, in bytes }
-//! unixfs = { 1: kind } { 2: data }? { 3: file size }? { 4: file size below each link }*
+//! unixfs = { 1: kind } { 2: data }? { 3: file size }? { 4: file size below each link }* { 5: hash }? { 6: fan-out }?
 //! ```
 
-use crate::{BLOCK_SIZE_MAX, Cid, CidError, cid::AnyCid, varint};
+use crate::{BLOCK_SIZE_MAX, Cid, CidError, Codec, cid::AnyCid, varint};
 
 /// A node of a file or a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     pub kind: Kind,
-    /// Bytes of the file that lie in this node, before those below the links. Empty for directories.
+    /// Bytes of the file that lie in this node, before those below the links; which slots of a shard are taken. Empty
+    /// for directories.
     pub data: Vec<u8>,
     pub links: Vec<Link>,
-    /// Bytes of the file below each link, one for each of `links`. Empty for directories.
+    /// Bytes of the file below each link, one for each of `links`. Empty for directories and shards.
     pub link_file_sizes: Vec<u64>,
 }
 
@@ -29,20 +30,25 @@ pub enum Kind {
     RawLeaf,
     Directory,
     File,
+    /// A part of a directory that is too large for one block; see [`hamt`](crate::hamt).
+    Shard {
+        /// How many slots it has.
+        fanout: u32,
+    },
 }
 
 /// A pointer to a block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
     pub cid: Cid,
-    /// The name of a directory entry; empty in files.
+    /// The name of a directory entry, behind its slot in shards; empty in files.
     pub name: String,
     /// Bytes of all blocks below and at the link together. Only a hint: nothing verifies it.
     pub dag_size: u64,
 }
 
-/// The kind of a shard of a large directory. Shards are moved about like any other blocks, but not read.
-pub const KIND_SHARD: u64 = 5;
+/// The code of murmur3-x64-64, by which entries are put into shards.
+const HASH_MURMUR3: u64 = 0x22;
 
 /// Why a block is not a [`Node`] that this crate reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,8 +59,10 @@ pub enum NodeError {
     Malformed,
     #[error("a link is not a known CID: {0}")]
     Link(#[from] CidError),
-    #[error("UnixFS kind {0} is not supported: only plain files and plain directories are")]
+    #[error("UnixFS kind {0} is not supported: only files and directories are")]
     Kind(u64),
+    #[error("malformed shard of a directory: {0}")]
+    Shard(&'static str),
     #[error("file sizes do not add up")]
     Sizes,
 }
@@ -70,8 +78,16 @@ impl Node {
         Self { kind: Kind::Directory, data: Vec::new(), links, link_file_sizes: Vec::new() }
     }
 
-    /// Bytes of the file at and below this node; `None` on overflow.
+    /// A shard of a directory. `links` are to be in the order of their names, `taken` says which slots they have.
+    pub fn shard(fanout: u32, taken: Vec<u8>, links: Vec<Link>) -> Self {
+        Self { kind: Kind::Shard { fanout }, data: taken, links, link_file_sizes: Vec::new() }
+    }
+
+    /// Bytes of the file at and below this node, 0 for directories; `None` on overflow.
     pub fn file_size(&self) -> Option<u64> {
+        if self.kind.is_directory() {
+            return Some(0);
+        }
         self.link_file_sizes.iter().try_fold(self.data.len() as u64, |sum, size| sum.checked_add(*size))
     }
 
@@ -82,7 +98,11 @@ impl Node {
         if !self.data.is_empty() {
             put_bytes(&mut unixfs, 2, &self.data);
         }
-        if self.kind != Kind::Directory {
+        if let Kind::Shard { fanout } = self.kind {
+            put_number(&mut unixfs, 5, HASH_MURMUR3);
+            put_number(&mut unixfs, 6, u64::from(fanout));
+        }
+        if !self.kind.is_directory() {
             put_number(&mut unixfs, 3, self.file_size().unwrap_or(u64::MAX));
             for size in &self.link_file_sizes {
                 put_number(&mut unixfs, 4, *size);
@@ -116,23 +136,40 @@ impl Node {
     }
 
     fn from_unixfs(unixfs: &[u8], links: Vec<Link>) -> Result<Self, NodeError> {
-        let (mut kind, mut file_size) = (None, None);
+        let (mut kind, mut file_size, mut hash, mut fanout) = (None, None, None, None);
         let (mut data, mut link_file_sizes) = (Vec::new(), Vec::new());
         let mut fields = Fields(unixfs);
         while let Some((number, value)) = fields.next()? {
             match (number, value) {
-                (1, Value::Number(number)) => kind = Some(Kind::from_number(number)?),
+                (1, Value::Number(number)) => kind = Some(number),
                 (2, Value::Bytes(bytes)) => data = bytes.to_vec(),
                 (3, Value::Number(number)) => file_size = Some(number),
                 (4, Value::Number(number)) => link_file_sizes.push(number),
-                (1..=4, _) => return Err(NodeError::Malformed),
-                // Hash type, fan-out, mode, time: nothing that a reader of bytes needs.
+                (5, Value::Number(number)) => hash = Some(number),
+                (6, Value::Number(number)) => fanout = Some(number),
+                (1..=6, _) => return Err(NodeError::Malformed),
+                // Mode, time: nothing that a reader of bytes needs.
                 _ => {}
             }
         }
-        let node = Self { kind: kind.ok_or(NodeError::Malformed)?, data, links, link_file_sizes };
-        if node.kind == Kind::Directory {
-            return if node.data.is_empty() { Ok(node) } else { Err(NodeError::Malformed) };
+        let kind = match kind.ok_or(NodeError::Malformed)? {
+            0 => Kind::RawLeaf,
+            1 => Kind::Directory,
+            2 => Kind::File,
+            5 if hash != Some(HASH_MURMUR3) => return Err(NodeError::Shard("its hash is not murmur3-x64-64")),
+            5 => Kind::Shard {
+                fanout: fanout
+                    .and_then(|fanout| fanout.try_into().ok())
+                    .ok_or(NodeError::Shard("it has no fan-out"))?,
+            },
+            other => return Err(NodeError::Kind(other)),
+        };
+        let node = Self { kind, data, links, link_file_sizes };
+        match node.kind {
+            Kind::Directory if node.data.is_empty() => return Ok(node),
+            Kind::Directory => return Err(NodeError::Malformed),
+            Kind::Shard { .. } => return Ok(node),
+            Kind::File | Kind::RawLeaf => {}
         }
         if node.links.len() != node.link_file_sizes.len() {
             return Err(NodeError::Sizes);
@@ -166,6 +203,16 @@ pub fn links_of(block: &[u8]) -> Result<Vec<Link>, NodeError> {
     Ok(links)
 }
 
+/// Bytes of all blocks at and below a block, as its links say: nothing verifies it, and blocks that occur twice count
+/// twice. `None` if the block is not what its name says it is made of.
+pub fn dag_size(cid: &Cid, block: &[u8]) -> Option<u64> {
+    let size = block.len() as u64;
+    match cid.codec() {
+        Codec::Raw => Some(size),
+        Codec::DagPb => links_of(block).ok()?.iter().try_fold(size, |sum, link| sum.checked_add(link.dag_size)),
+    }
+}
+
 fn is_identity_link(link: &[u8]) -> bool {
     let mut fields = Fields(link);
     while let Ok(Some((number, value))) = fields.next() {
@@ -182,16 +229,13 @@ impl Kind {
             Self::RawLeaf => 0,
             Self::Directory => 1,
             Self::File => 2,
+            Self::Shard { .. } => 5,
         }
     }
 
-    fn from_number(number: u64) -> Result<Self, NodeError> {
-        match number {
-            0 => Ok(Self::RawLeaf),
-            1 => Ok(Self::Directory),
-            2 => Ok(Self::File),
-            other => Err(NodeError::Kind(other)),
-        }
+    /// Whether the node is a directory or a shard of one.
+    pub fn is_directory(self) -> bool {
+        matches!(self, Self::Directory | Self::Shard { .. })
     }
 }
 
@@ -310,8 +354,12 @@ mod tests {
             ("0a", NodeError::Malformed),
             ("0a00", NodeError::Malformed),
             ("0a0208", NodeError::Malformed),
-            ("0a020805", NodeError::Kind(5)),
             ("0a020804", NodeError::Kind(4)),
+            ("0a020805", NodeError::Shard("its hash is not murmur3-x64-64")),
+            ("0a0408052823", NodeError::Shard("its hash is not murmur3-x64-64")),
+            ("0a0408052822", NodeError::Shard("it has no fan-out")),
+            ("0a0a0805282230ffffffff7f", NodeError::Shard("it has no fan-out")),
+            ("0a0408052a00", NodeError::Malformed),
             ("0a0408021805", NodeError::Sizes),
             ("0a0408022005", NodeError::Sizes),
             ("0a0408011205", NodeError::Malformed),
@@ -341,9 +389,9 @@ mod tests {
         let link = Link { cid: Cid::of_raw_block(b"x"), name: "x".to_owned(), dag_size: 1 };
         let mut block = Node::directory(vec![link.clone()]).encode();
         assert_eq!(links_of(&block), Ok(vec![link.clone()]));
-        // The kind of a shard of a directory.
-        *block.last_mut().expect("not empty") = 5;
-        assert_eq!(Node::decode(&block), Err(NodeError::Kind(5)));
+        // A symbolic link, which has none.
+        *block.last_mut().expect("not empty") = 4;
+        assert_eq!(Node::decode(&block), Err(NodeError::Kind(4)));
         assert_eq!(links_of(&block), Ok(vec![link]));
         // No data at all, and links to an identity CID, to a foreign one, to nothing.
         for (block, expected) in [
@@ -365,7 +413,8 @@ mod tests {
             links in prop::collection::vec((any_link(), 0..u64::from(u32::MAX)), 0..8),
         ) {
             let (links, sizes): (Vec<_>, Vec<_>) = links.into_iter().unzip();
-            for node in [Node::directory(links.clone()), Node::file(data, links, sizes)] {
+            let shard = Node::shard(256, data.clone(), links.clone());
+            for node in [Node::directory(links.clone()), shard, Node::file(data, links, sizes)] {
                 prop_assert_eq!(Node::decode(&node.encode()), Ok(node));
             }
         }

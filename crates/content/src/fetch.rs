@@ -24,7 +24,8 @@ use crate::{
     car::CarError,
     client::{Client, FetchError},
     dag_pb,
-    read::{ReadError, list},
+    directory::PathWalk,
+    read::{ReadError, get},
     store::{BlockStore, StoreError},
     traversal::{DagBounds, DagWalk, Scope, WALK_DEPTH_MAX},
 };
@@ -137,7 +138,7 @@ pub async fn fetch_scope<S: BlockStore + Send + Sync + 'static>(
     Ok(Fetched { blocks, bytes, fetched_blocks, fetched_bytes, peers })
 }
 
-/// Brings the directories along `path` into `store` and says what lies at its end, which is not fetched itself.
+/// Brings what it takes of the directories along `path` into `store` and says what lies at its end, which is not fetched itself.
 pub async fn fetch_path<S: BlockStore + Send + Sync + 'static>(
     store: &Arc<S>,
     peers: &[Client],
@@ -145,17 +146,13 @@ pub async fn fetch_path<S: BlockStore + Send + Sync + 'static>(
     path: &str,
     limits: &Limits,
 ) -> Result<Cid, FetchError> {
-    let mut cid = *root;
-    for (depth, name) in path.split('/').filter(|name| !name.is_empty()).enumerate() {
-        if depth == crate::read::PATH_DEPTH_MAX {
-            return Err(ReadError::PathTooDeep.into());
-        }
+    let mut walk = PathWalk::new(*root, path)?;
+    while let Some(cid) = walk.wanted() {
         fetch_scope(store, peers, &cid, Scope::Block, limits, |_| {}).await?;
-        let entries = blocking(store, move |store| list(store, &cid)).await?;
-        let entry = entries.into_iter().find(|entry| entry.name == name);
-        cid = entry.ok_or_else(|| ReadError::NoEntry { cid, name: name.to_owned() })?.cid;
+        let block = blocking(store, move |store| get(store, &cid)).await?;
+        walk.take(&block)?;
     }
-    Ok(cid)
+    Ok(walk.into_path().end)
 }
 
 /// A peer as this fetch knows it.
@@ -270,7 +267,7 @@ impl<S: BlockStore + Send + Sync + 'static, P: FnMut(Progress) + Send> Fetch<'_,
     /// Goes on with the wanted block.
     fn take(&mut self, block: &[u8]) -> Result<(), ReadError> {
         if self.walk.blocks() == 0 && self.scope == Scope::All {
-            self.state.bytes_expected = expected_size(&self.root, block);
+            self.state.bytes_expected = dag_pb::dag_size(&self.root, block);
         }
         self.walk.take(block)?;
         (self.state.blocks, self.state.bytes) = (self.walk.blocks(), self.walk.bytes());
@@ -429,18 +426,6 @@ impl<S: BlockStore + Send + Sync + 'static, P: FnMut(Progress) + Send> Fetch<'_,
         peer.blocks += 1;
         peer.bytes += size;
         Ok(())
-    }
-}
-
-/// Bytes of everything below a root, as its block says.
-fn expected_size(cid: &Cid, block: &[u8]) -> Option<u64> {
-    let size = block.len() as u64;
-    match cid.codec() {
-        Codec::Raw => Some(size),
-        Codec::DagPb => {
-            let links = dag_pb::links_of(block).ok()?;
-            links.iter().try_fold(size, |sum, link| sum.checked_add(link.dag_size))
-        }
     }
 }
 

@@ -5,7 +5,8 @@
 //! - [`unixfs`] cuts files and directories into blocks and names them, exactly as the npm package
 //!   `ipfs-unixfs-importer` does under the same profile. [`file_cid`] names bytes in memory, [`tree`] whole directories.
 //! - [`store`] keeps blocks: [`BlockStore`] is the trait, [`MemoryStore`] the one for tests and simulations.
-//! - [`read`] puts files and directories together again and believes no byte before its hash matches.
+//! - [`read`] puts files together again, [`directory`] lists directories and follows paths; neither believes a byte
+//!   before its hash matches. Directories too large for a block are tries of shards, which [`hamt`] makes and reads.
 //! - [`traversal`] walks over everything below a name, or over the part that a question is about, depth first.
 //! - [`car`] moves blocks in and out in the archives of IPFS.
 //! - `disk` (feature `store`) keeps blocks in files and moves directories in and out.
@@ -19,12 +20,14 @@ pub mod cid;
 #[cfg(feature = "http")]
 pub mod client;
 pub mod dag_pb;
+pub mod directory;
 #[cfg(feature = "store")]
 pub mod disk;
 #[cfg(feature = "http")]
 pub mod fetch;
 #[cfg(feature = "http")]
 pub mod gateway;
+pub mod hamt;
 mod multibase;
 #[cfg(feature = "http")]
 pub mod public;
@@ -39,11 +42,12 @@ pub use car::{CarError, CarReader, CarWriter};
 pub use cid::{Cid, CidError, Codec, Version};
 #[cfg(feature = "http")]
 pub use client::{Client, FetchError};
+pub use directory::{list, resolve};
 #[cfg(feature = "store")]
 pub use disk::BlobStore;
 #[cfg(feature = "http")]
 pub use fetch::{Fetched, Limits, Progress, fetch_dag, fetch_path, fetch_scope};
-pub use read::{FileReader, ReadError, list, read_file, read_range, resolve};
+pub use read::{FileReader, ReadError, read_file, read_range};
 pub use store::{BlockStore, MemoryStore, StoreError, put_bytes, put_file};
 pub use traversal::{DagBounds, DagWalk, Scope, Traversal};
 pub use tree::{put_tree, tree_cid};

@@ -1,8 +1,10 @@
-//! Reading: files, directories and whole trees out of blocks that nobody vouches for.
+//! Reading files out of blocks that nobody vouches for.
 //!
-//! [`FileWalk`] and [`DagWalk`](crate::traversal::DagWalk) are the core: they say which block they want next, take its
-//! bytes, check its hash and go on. They do no I/O, so the functions over a [`BlockStore`] here and the client over HTTP read in the same way. A block
-//! that fails its check leaves the walk as it was, so that the block can be had from elsewhere.
+//! [`FileWalk`] is the core, as [`PathWalk`](crate::directory::PathWalk) is of directories and
+//! [`DagWalk`](crate::traversal::DagWalk) of everything below a name: it says which block it wants next, takes its
+//! bytes, checks its hash and goes on. It does no I/O, so the functions over a [`BlockStore`] here and the client over
+//! HTTP read in the same way. A block that fails its check leaves the walk as it was, so that the block can be had from
+//! elsewhere.
 //!
 //! Bounds: at most `size_max` bytes come out of a file, its tree is at most [`DEPTH_MAX`] deep, the sizes that a node
 //! gives for what lies below it hold exactly, and parts that are empty or outside the wanted range are not visited.
@@ -12,14 +14,12 @@ use std::{io, ops::Range};
 use crate::{
     BLOCK_SIZE_MAX, Cid, Codec,
     dag_pb::{Kind, Node, NodeError},
+    directory::PATH_DEPTH_MAX,
     store::{BlockStore, StoreError},
-    unixfs::is_entry_name,
 };
 
 /// Most levels of nodes between the root of a file and a leaf.
 pub const DEPTH_MAX: u32 = 32;
-/// Most names in a path.
-pub const PATH_DEPTH_MAX: usize = 64;
 
 /// Why content cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -50,25 +50,18 @@ pub enum ReadError {
     NotADirectory { cid: Cid },
     #[error("directory {cid} has no entry {name:?}")]
     NoEntry { cid: Cid, name: String },
-    #[error("directory {cid} has an entry {name:?}, which is no name or not the only one")]
+    #[error("directory {cid} has an entry {name:?}, which is no name, not the only one or not where it belongs")]
     EntryName { cid: Cid, name: String },
     #[error("path has more than {PATH_DEPTH_MAX} names")]
     PathTooDeep,
-    #[error("there are too many files and directories to write {cid}")]
-    TooManyEntries { cid: Cid },
+    #[error("directory {cid} has more than {entries_max} entries")]
+    TooManyEntries { cid: Cid, entries_max: usize },
+    #[error("with directory {cid} there are too many files and directories to write")]
+    TooManyFiles { cid: Cid },
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("cannot write what was read: {0}")]
     Target(io::Error),
-}
-
-/// An entry of a directory.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    pub name: String,
-    pub cid: Cid,
-    /// Bytes of all blocks of the entry, as its maker said: a hint that nothing verifies.
-    pub dag_size: u64,
 }
 
 /// What a name leads to.
@@ -76,8 +69,8 @@ pub struct Entry {
 pub enum Object {
     /// A file of `size` bytes.
     File { size: u64 },
-    /// A directory, its entries in the order of their names.
-    Directory { entries: Vec<Entry> },
+    /// A directory, of one block or in shards.
+    Directory,
 }
 
 /// Walks over the blocks of a file, in the order of its bytes.
@@ -130,7 +123,7 @@ impl FileWalk {
         };
         let (data, size) = match &node {
             None => (block, block.len() as u64),
-            Some(node) if node.kind == Kind::Directory => return Err(ReadError::NotAFile { cid }),
+            Some(node) if node.kind.is_directory() => return Err(ReadError::NotAFile { cid }),
             Some(node) => (&node.data[..], node.file_size().ok_or(ReadError::Size { cid })?),
         };
         if pending.size.is_some_and(|expected| expected != size) {
@@ -202,57 +195,15 @@ pub fn object_of(cid: &Cid, block: &[u8]) -> Result<Object, ReadError> {
         return Ok(Object::File { size: block.len() as u64 });
     }
     let node = decode_node(cid, block)?;
-    if node.kind != Kind::Directory {
-        return Ok(Object::File { size: node.file_size().ok_or(ReadError::Size { cid: *cid })? });
-    }
-    let mut entries: Vec<_> = node.links.into_iter().map(Entry::from).collect();
-    entries.sort_by(|left, right| left.name.cmp(&right.name));
-    for (index, Entry { name, .. }) in entries.iter().enumerate() {
-        let is_repeated = index > 0 && entries[index - 1].name == *name;
-        if is_repeated || !is_entry_name(name) {
-            return Err(ReadError::EntryName { cid: *cid, name: name.clone() });
-        }
-    }
-    Ok(Object::Directory { entries })
-}
-
-impl From<crate::dag_pb::Link> for Entry {
-    fn from(link: crate::dag_pb::Link) -> Self {
-        Self { name: link.name, cid: link.cid, dag_size: link.dag_size }
+    match node.kind {
+        Kind::Directory | Kind::Shard { .. } => Ok(Object::Directory),
+        Kind::File | Kind::RawLeaf => Ok(Object::File { size: node.file_size().ok_or(ReadError::Size { cid: *cid })? }),
     }
 }
 
 /// What `cid` leads to.
 pub fn stat<S: BlockStore + ?Sized>(store: &S, cid: &Cid) -> Result<Object, ReadError> {
     object_of(cid, &get(store, cid)?)
-}
-
-/// The entries of a directory, in the order of their names.
-pub fn list<S: BlockStore + ?Sized>(store: &S, cid: &Cid) -> Result<Vec<Entry>, ReadError> {
-    match stat(store, cid)? {
-        Object::Directory { entries } => Ok(entries),
-        Object::File { .. } => Err(ReadError::NotADirectory { cid: *cid }),
-    }
-}
-
-/// What lies at `path` below `root`. Names are parted by `/`; empty ones are passed over.
-pub fn resolve<S: BlockStore + ?Sized>(store: &S, root: &Cid, path: &str) -> Result<Cid, ReadError> {
-    Ok(resolve_roots(store, root, path)?.last().copied().unwrap_or(*root))
-}
-
-/// The names on the way from `root` along `path`: of the root first, of each directory, of what lies at the end.
-pub fn resolve_roots<S: BlockStore + ?Sized>(store: &S, root: &Cid, path: &str) -> Result<Vec<Cid>, ReadError> {
-    let mut cid = *root;
-    let mut roots = vec![cid];
-    for name in path.split('/').filter(|name| !name.is_empty()) {
-        if roots.len() > PATH_DEPTH_MAX {
-            return Err(ReadError::PathTooDeep);
-        }
-        let entry = list(store, &cid)?.into_iter().find(|entry| entry.name == name);
-        cid = entry.ok_or_else(|| ReadError::NoEntry { cid, name: name.to_owned() })?.cid;
-        roots.push(cid);
-    }
-    Ok(roots)
 }
 
 /// The bytes of a file of at most `size_max` bytes.

@@ -11,8 +11,10 @@ use std::{collections::BTreeSet, ops::Range};
 
 use crate::{
     Cid, Codec,
-    dag_pb::{self, Kind, Node, NodeError},
-    read::{ReadError, check_received, decode_node, get, resolve_roots},
+    dag_pb::{self, Kind, Node},
+    directory::{ResolvedPath, resolve_path},
+    hamt::{Shard, Taken},
+    read::{ReadError, check_received, decode_node, get},
     store::BlockStore,
 };
 
@@ -203,16 +205,23 @@ impl DagWalk {
         if pending.part == Part::All {
             return Ok(links()?.into_iter().map(|link| (link.cid, Part::All)).collect());
         }
-        Ok(match (decode_node(&cid, block), pending.part) {
-            (Ok(node), _) if node.kind == Kind::Directory => Vec::new(),
-            (Ok(node), Part::Bytes(start)) => self.links_in_range(start, &node),
-            (Ok(node), _) => node.links.iter().map(|link| (link.cid, Part::All)).collect(),
-            // A directory in shards: names of entries have two digits before them, shards nothing else.
-            (Err(ReadError::Node { source: NodeError::Kind(dag_pb::KIND_SHARD), .. }), _) => {
-                links()?.into_iter().filter(|link| link.name.len() == 2).map(|link| (link.cid, Part::Entity)).collect()
+        // What is neither file nor directory is one block.
+        let Ok(node) = decode_node(&cid, block) else {
+            return Ok(Vec::new());
+        };
+        Ok(match (node.kind, pending.part) {
+            (Kind::Directory, _) => Vec::new(),
+            // The names of entries are known once all shards are.
+            (Kind::Shard { .. }, _) => {
+                let taken = Shard::of_node(node).map(|shard| shard.taken).unwrap_or_default();
+                let shard = |(_, taken)| match taken {
+                    Taken::Shard(link) => Some((link.cid, Part::Entity)),
+                    Taken::Entry(_) => None,
+                };
+                taken.into_iter().filter_map(shard).collect()
             }
-            // What is neither file nor directory is one block.
-            (Err(_), _) => Vec::new(),
+            (Kind::File | Kind::RawLeaf, Part::Bytes(start)) => self.links_in_range(start, &node),
+            (Kind::File | Kind::RawLeaf, _) => node.links.iter().map(|link| (link.cid, Part::All)).collect(),
         })
     }
 
@@ -231,14 +240,13 @@ impl DagWalk {
     }
 }
 
-/// Reads the blocks of a scope out of a store: the directories along a path, then what lies at its end. Ends after the
+/// Reads the blocks of a scope out of a store: those of the directories along a path, then what lies at its end. Ends after the
 /// first error.
 #[derive(Debug)]
 pub struct Traversal<S> {
     store: S,
-    /// The names along the path, the end of it last.
-    roots: Vec<Cid>,
-    /// How many directories of the path were given out.
+    path: ResolvedPath,
+    /// How many blocks on the way were given out.
     path_index: usize,
     walk: DagWalk,
     is_failed: bool,
@@ -247,21 +255,14 @@ pub struct Traversal<S> {
 impl<S: BlockStore> Traversal<S> {
     /// Follows `path` from `root`; what lies at its end must be here.
     pub fn open(store: S, root: &Cid, path: &str, scope: Scope, has_dups: bool) -> Result<Self, ReadError> {
-        let roots = resolve_roots(&store, root, path)?;
-        let end = roots.last().copied().unwrap_or(*root);
-        get(&store, &end)?;
-        let walk = DagWalk::over(end, scope, has_dups, DagBounds::default());
-        Ok(Self { store, roots, path_index: 0, walk, is_failed: false })
-    }
-
-    /// The names along the path, of what lies at its end last.
-    pub fn roots(&self) -> &[Cid] {
-        &self.roots
+        let path = resolve_path(&store, root, path)?;
+        get(&store, &path.end)?;
+        let walk = DagWalk::over(path.end, scope, has_dups, DagBounds::default());
+        Ok(Self { store, path, path_index: 0, walk, is_failed: false })
     }
 
     fn read_next(&mut self) -> Result<Option<(Cid, Vec<u8>)>, ReadError> {
-        if self.path_index + 1 < self.roots.len() {
-            let cid = self.roots[self.path_index];
+        if let Some(&cid) = self.path.blocks.get(self.path_index) {
             self.path_index += 1;
             return Ok(Some((cid, get(&self.store, &cid)?)));
         }

@@ -7,9 +7,9 @@ use std::{
 
 use crate::{
     Cid,
-    read::PATH_DEPTH_MAX,
+    directory::PATH_DEPTH_MAX,
     store::{BlockStore, StoreError},
-    unixfs::{BlockSink, DirectoryError, DirectoryImporter, Imported, Profile, import_bytes, nowhere},
+    unixfs::{BlockSink, DirectoryError, DirectoryImporter, FinishError, Imported, Profile, import_bytes, nowhere},
 };
 
 /// Why a list of files is not a tree.
@@ -91,7 +91,10 @@ fn import_branches<S: BlockSink>(
         };
         directory.add(name, imported)?;
     }
-    directory.finish(sink).map_err(TreeError::Sink)
+    directory.finish(sink).map_err(|error| match error {
+        FinishError::Directory(error) => error.into(),
+        FinishError::Sink(error) => TreeError::Sink(error),
+    })
 }
 
 #[cfg(test)]

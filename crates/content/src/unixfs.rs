@@ -2,20 +2,20 @@
 //!
 //! A file of one chunk is that chunk. A longer one is a tree whose leaves all lie at the same depth: every `links_max`
 //! nodes get a parent, then every `links_max` parents, until one is left. A directory is one node with a link for each
-//! entry, in the order of the bytes of their names.
+//! entry, in the order of the bytes of their names; above a size it is cut into shards (see [`hamt`]).
 //!
-//! The CIDs equal those of the npm package `ipfs-unixfs-importer` under the profile of the same name. That package
-//! shards directories above a size; here such a directory is an error.
+//! The CIDs equal those of the npm package `ipfs-unixfs-importer` under the profile of the same name.
 
 use std::{collections::BTreeMap, convert::Infallible};
 
 use crate::{
     BLOCK_SIZE_MAX, Cid, Version,
     dag_pb::{Link, Node},
+    hamt,
 };
 
-/// Largest size of a directory in bytes, counted as the profile counts it; larger ones would have to be sharded.
-pub const DIRECTORY_SIZE_MAX: usize = 256 * 1024;
+/// Largest size in bytes of a directory that is one node, counted as the profile counts it; larger ones are sharded.
+pub const PLAIN_DIRECTORY_SIZE_MAX: usize = 256 * 1024;
 /// Longest name of a directory entry in bytes.
 pub const NAME_SIZE_MAX: usize = 255;
 /// Largest number of links in a file node.
@@ -29,6 +29,7 @@ pub struct Profile {
     version: Version,
     chunk_size: usize,
     links_max: usize,
+    plain_directory_size_max: usize,
 }
 
 /// What an import gives.
@@ -64,20 +65,40 @@ pub enum DirectoryError {
     Name(String),
     #[error("a directory has two entries named {0:?}")]
     Duplicate(String),
-    #[error("directory has {0} bytes, more than {DIRECTORY_SIZE_MAX}")]
-    TooLarge(usize),
+    #[error("{0:?} and {1:?} cannot be in one directory of this size: their hashes are the same")]
+    Collision(String, String),
+}
+
+/// Why a directory is not finished.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FinishError<E> {
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    #[error("cannot keep a block: {0}")]
+    Sink(E),
 }
 
 impl Profile {
     /// `unixfs-v1-2025`: CIDv1, raw leaves, chunks of 1 MiB, 1024 links a node. The default everywhere.
-    pub const V1_2025: Self = Self { version: Version::V1, chunk_size: 1024 * 1024, links_max: 1024 };
+    pub const V1_2025: Self = Self {
+        version: Version::V1,
+        chunk_size: 1024 * 1024,
+        links_max: 1024,
+        plain_directory_size_max: PLAIN_DIRECTORY_SIZE_MAX,
+    };
     /// `unixfs-v0-2015`: CIDv0, dag-pb leaves, chunks of 256 KiB, 174 links a node.
-    pub const V0_2015: Self = Self { version: Version::V0, chunk_size: 256 * 1024, links_max: 174 };
+    pub const V0_2015: Self = Self { version: Version::V0, chunk_size: 256 * 1024, links_max: 174, ..Self::V1_2025 };
 
     /// The same profile with other sizes: `chunk_size` in bytes, held within 1..=[`CHUNK_SIZE_MAX`], and `links_max`,
     /// held within 2..=[`LINKS_MAX`]. CIDs differ from those of the named profile for files of more than one chunk.
     pub fn with_sizes(self, chunk_size: usize, links_max: usize) -> Self {
         Self { chunk_size: chunk_size.clamp(1, CHUNK_SIZE_MAX), links_max: links_max.clamp(2, LINKS_MAX), ..self }
+    }
+
+    /// The same profile with directories in shards above another size in bytes, held within 0..=1 MiB. CIDs differ from
+    /// those of the named profile for directories between the two sizes.
+    pub fn with_shards_above(self, size: usize) -> Self {
+        Self { plain_directory_size_max: size.min(BLOCK_SIZE_MAX / 2), ..self }
     }
 
     /// How CIDs of nodes are written.
@@ -95,7 +116,7 @@ impl Profile {
         self.links_max
     }
 
-    fn put_node<S: BlockSink>(&self, node: &Node, sink: &mut S) -> Result<Imported, S::Error> {
+    pub(crate) fn put_node<S: BlockSink>(&self, node: &Node, sink: &mut S) -> Result<Imported, S::Error> {
         let block = node.encode();
         let cid = Cid::of_dag_pb_block(self.version, &block);
         sink.put_block(&cid, &block)?;
@@ -130,7 +151,7 @@ impl Default for Profile {
 }
 
 impl Imported {
-    fn link(&self, name: String) -> Link {
+    pub(crate) fn link(&self, name: String) -> Link {
         Link { cid: self.cid, name, dag_size: self.dag_size }
     }
 }
@@ -243,19 +264,18 @@ impl DirectoryImporter {
         if self.entries.contains_key(name) {
             return Err(DirectoryError::Duplicate(name.to_owned()));
         }
-        let size = self.size + self.link_size(name, &entry);
-        if size > DIRECTORY_SIZE_MAX {
-            return Err(DirectoryError::TooLarge(size));
-        }
-        self.size = size;
+        self.size += self.link_size(name, &entry);
         self.entries.insert(name.to_owned(), entry);
         Ok(())
     }
 
-    /// Makes the node of the directory.
-    pub fn finish<S: BlockSink>(self, sink: &mut S) -> Result<Imported, S::Error> {
+    /// Makes the node of the directory, or its shards.
+    pub fn finish<S: BlockSink>(self, sink: &mut S) -> Result<Imported, FinishError<S::Error>> {
+        if self.size > self.profile.plain_directory_size_max {
+            return hamt::import(&self.profile, self.entries, sink);
+        }
         let links = self.entries.into_iter().map(|(name, entry)| entry.link(name)).collect();
-        self.profile.put_node(&Node::directory(links), sink)
+        self.profile.put_node(&Node::directory(links), sink).map_err(FinishError::Sink)
     }
 
     /// What an entry adds to the size by which the profile decides on sharding: name and CID alone in 2015, the

@@ -6,9 +6,10 @@ mod nodes;
 
 use althing_content::{
     BLOCK_SIZE_MAX, BlockStore, CarError, CarReader, CarWriter, Cid, DagWalk, MemoryStore, Profile, ReadError, Scope,
-    StoreError, Traversal, Version,
+    StoreError, Traversal,
     car::{Decoder, HEADER_SIZE_MAX, Header, Item, export, import},
-    dag_pb::{Link, Node},
+    dag_pb::Node,
+    directory::resolve_path,
     put_bytes, put_tree, read_range,
 };
 use common::pseudo_random;
@@ -247,7 +248,7 @@ fn a_scope_is_what_its_question_takes() {
     let root = put_tree(&store, small(), [("a/file", &file[..]), ("a/other", b"other"), ("b", b"b")]).expect("put").cid;
     let cids = |path: &str, scope: Scope| {
         let traversal = Traversal::open(&store, &root, path, scope, false).expect("open");
-        let roots = traversal.roots().to_vec();
+        let roots: Vec<_> = resolve_path(&store, &root, path).expect("path").roots().copied().collect();
         (roots, traversal.map(|block| block.expect("block").0).collect::<Vec<_>>())
     };
     let (roots, block) = cids("a/file", Scope::Block);
@@ -268,15 +269,8 @@ fn a_scope_is_what_its_question_takes() {
 fn shards_of_a_directory_are_listed_without_their_entries() {
     let store = MemoryStore::new();
     let entry = put_bytes(&store, small(), b"entry").expect("put").cid;
-    let shard = |links: Vec<Link>| {
-        let mut block = Node::directory(links).encode();
-        *block.last_mut().expect("not empty") = 5;
-        let cid = Cid::of_dag_pb_block(Version::V1, &block);
-        store.put(&cid, &block).expect("put");
-        cid
-    };
-    let inner = shard(vec![link(entry, "00entry")]);
-    let root = shard(vec![link(inner, "A0")]);
+    let inner = put_node(&store, &Node::shard(256, vec![1], vec![link(entry, "00entry")]));
+    let root = put_node(&store, &Node::shard(256, vec![4, 0], vec![link(inner, "0A")]));
     let count = |scope| Traversal::open(&store, &root, "", scope, false).expect("open").count();
     assert_eq!((count(Scope::Block), count(Scope::Entity), count(Scope::All)), (1, 2, 3));
 }

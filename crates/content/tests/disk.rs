@@ -114,12 +114,22 @@ fn a_directory_goes_in_and_comes_out() {
     let cid = put_path(&store, small(), &source).expect("put").cid;
 
     let target = directory.path().join("target");
-    assert_eq!(export(&store, &cid, &target, 1237).expect("export"), 1237);
+    assert_eq!(export(&store, &cid, &target, 1237, 5).expect("export"), 1237);
     assert_eq!(fs::read(target.join("inner/file")).expect("read"), pseudo_random(1, 1234));
     assert_eq!(put_path(&MemoryStore::new(), small(), &target).expect("put").cid, cid);
-    assert!(export(&store, &cid, &target, 1237).is_err(), "the target exists");
-    let error = export(&store, &cid, &directory.path().join("other"), 1236).expect_err("too large");
+    assert!(export(&store, &cid, &target, 1237, 5).is_err(), "the target exists");
+    let error = export(&store, &cid, &directory.path().join("other"), 1236, 5).expect_err("too large");
     assert!(matches!(error, ReadError::TooLarge { .. }));
+    let error =
+        export(&store, &cid, &directory.path().join("another"), 1237, 3).expect_err("four files and directories");
+    assert!(matches!(error, ReadError::TooManyFiles { .. }));
+    // The same in shards.
+    let sharded = small().with_shards_above(0);
+    let in_shards = put_path(&store, sharded, &source).expect("put").cid;
+    assert_ne!(in_shards, cid);
+    let other = directory.path().join("from shards");
+    assert_eq!(export(&store, &in_shards, &other, 1237, 4).expect("export"), 1237);
+    assert_eq!(put_path(&MemoryStore::new(), small(), &other).expect("put").cid, cid);
 
     fs::remove_dir(source.join("inner/empty")).expect("remove");
     let files = [("top", &b"top"[..]), ("inner/file", &pseudo_random(1, 1234)[..])];
@@ -146,6 +156,6 @@ fn a_directory_that_multiplies_itself_is_not_written_out() {
         cid = Cid::of_dag_pb_block(althing_content::Version::V1, &block);
         store.put(&cid, &block).expect("put");
     }
-    let exported = export(&store, &cid, &directory.path().join("target"), 1000);
-    assert!(matches!(exported, Err(ReadError::TooManyEntries { .. })));
+    let exported = export(&store, &cid, &directory.path().join("target"), 1000, 5000);
+    assert!(matches!(exported, Err(ReadError::TooManyFiles { .. })));
 }

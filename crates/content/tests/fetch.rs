@@ -175,6 +175,25 @@ async fn a_file_or_a_range_is_fetched_without_the_rest() {
 }
 
 #[tokio::test]
+async fn of_a_directory_in_shards_a_path_is_fetched_or_the_listing() {
+    let (store, url) = serve_store().await;
+    let names: Vec<_> = (0..2000).map(|index| format!("dir/{index}")).collect();
+    let files = names.iter().map(|name| (name.as_str(), name.as_bytes()));
+    let root = put_tree(&store, small().with_shards_above(500), files).expect("put").cid;
+    let peers = [client(&url)];
+    let here = Arc::new(MemoryStore::new());
+    let end = fetch_path(&here, &peers, &root, "dir/123", &limits()).await.expect("path");
+    assert_eq!(end, Cid::of_raw_block(b"dir/123"));
+    assert!((3..6).contains(&here.len()), "the root and the shards on the way");
+    let error = fetch_path(&here, &peers, &root, "dir/none", &limits()).await.expect_err("none");
+    assert!(matches!(error, FetchError::Read(ReadError::NoEntry { .. })));
+    let dir = resolve(&here, &root, "dir").expect("resolve");
+    fetch_scope(&here, &peers, &dir, Scope::Entity, &limits(), |_| {}).await.expect("fetch");
+    assert_eq!(list(&here, &dir).expect("list").len(), 2000);
+    assert!(!here.has(&end).expect("has"), "no entry came with it");
+}
+
+#[tokio::test]
 async fn a_chunk_on_both_sides_of_the_end_of_a_range_is_fetched_once() {
     let (store, url) = serve_store().await;
     let cid = put_bytes(&store, Profile::V0_2015.with_sizes(1000, 2), &[0; 20_000]).expect("put").cid;

@@ -10,7 +10,7 @@ use althing_content::{
     BlockStore, CarReader, Cid, MemoryStore, Profile, Scope, Traversal, Version,
     car::export,
     dag_pb::{Link, Node},
-    gateway::{Settings, router_with},
+    gateway::{LISTED_MAX, Settings, router_with},
     put_bytes, put_tree, read_range, resolve,
 };
 use axum::http::StatusCode;
@@ -201,6 +201,39 @@ async fn probes_and_identity_names_are_answered_without_a_store() {
 }
 
 #[tokio::test]
+async fn directories_in_shards_are_served_like_others() {
+    let (store, base_url) = serve_store().await;
+    let names: Vec<_> = (0..=LISTED_MAX).map(|index| format!("dir/{index:05}")).collect();
+    let put = |names: &[String]| {
+        let files = names.iter().map(|name| (name.as_str(), name.as_bytes()));
+        put_tree(&store, small().with_shards_above(500), files).expect("put").cid
+    };
+    let root = put(&names[..LISTED_MAX]);
+    let (status, _, body) = request(&format!("{base_url}/ipfs/{root}/dir"), &[]).await;
+    assert_eq!(status, StatusCode::OK);
+    let listing: serde_json::Value = serde_json::from_slice(&body).expect("json");
+    let entries = listing["entries"].as_array().expect("entries");
+    assert_eq!(entries.len(), LISTED_MAX);
+    assert!((0..).zip(entries).all(|(index, entry)| entry["name"] == format!("{index:05}")));
+
+    let url = format!("{base_url}/ipfs/{root}/dir/01234");
+    let (status, headers, body) = request(&url, &[]).await;
+    assert_eq!((status, &body[..]), (StatusCode::OK, &b"dir/01234"[..]));
+    let end = Cid::of_raw_block(b"dir/01234");
+    let dir = resolve(&store, &root, "dir").expect("resolve");
+    assert_eq!(headers["x-ipfs-roots"], format!("{root},{dir},{end}"), "shards are no directories");
+    let (_, _, body) = request(&format!("{url}?format=car&dag-scope=block"), &[]).await;
+    let part = MemoryStore::new();
+    althing_content::car::import(&part, &body[..], u64::MAX, |_| {}).expect("import");
+    assert_eq!(resolve(&part, &root, "dir/01234").expect("the archive has the way"), end);
+    assert!(part.len() < 8);
+
+    let (status, _, body) = request(&format!("{base_url}/ipfs/{}/dir", put(&names)), &[]).await;
+    assert_eq!(status, StatusCode::NOT_IMPLEMENTED);
+    assert!(String::from_utf8_lossy(&body).contains("more than 65536 entries"));
+}
+
+#[tokio::test]
 async fn requests_that_are_refused_say_why_to_browsers_too() {
     let (store, base_url) = serve_store().await;
     let (root, _) = tree(&store);
@@ -208,10 +241,10 @@ async fn requests_that_are_refused_say_why_to_browsers_too() {
     let incomplete = Node::directory(vec![Link { cid: absent, name: "gone".to_owned(), dag_size: 1 }]).encode();
     let incomplete_cid = Cid::of_dag_pb_block(Version::V1, &incomplete);
     store.put(&incomplete_cid, &incomplete).expect("put");
-    let mut shard = Node::directory(vec![]).encode();
-    *shard.last_mut().expect("not empty") = 5;
-    let shard_cid = Cid::of_dag_pb_block(Version::V1, &shard);
-    store.put(&shard_cid, &shard).expect("put");
+    let mut symlink = Node::directory(vec![]).encode();
+    *symlink.last_mut().expect("not empty") = 4;
+    let symlink_cid = Cid::of_dag_pb_block(Version::V1, &symlink);
+    store.put(&symlink_cid, &symlink).expect("put");
     let cached = (header::CACHE_CONTROL, "only-if-cached");
     let worker = (header::HeaderName::from_static("service-worker"), "script");
     for (path, headers, status, text) in [
@@ -243,7 +276,7 @@ async fn requests_that_are_refused_say_why_to_browsers_too() {
         (format!("{root}/none?format=car"), vec![], StatusCode::NOT_FOUND, "no entry \"none\""),
         (format!("{absent}?format=car"), vec![cached.clone()], StatusCode::PRECONDITION_FAILED, "not here"),
         (format!("{absent}?format=raw"), vec![cached.clone()], StatusCode::PRECONDITION_FAILED, "not here"),
-        (shard_cid.to_string(), vec![], StatusCode::NOT_IMPLEMENTED, "not supported"),
+        (symlink_cid.to_string(), vec![], StatusCode::NOT_IMPLEMENTED, "not supported"),
         (root.to_string(), vec![worker], StatusCode::BAD_REQUEST, "service worker"),
     ] {
         let (found, headers, body) = request(&format!("{base_url}/ipfs/{path}"), &headers).await;

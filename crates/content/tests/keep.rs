@@ -20,7 +20,7 @@ use std::{
 use althing_content::{
     BlobStore, BlockStore, Cid, ReadError, StoreError, Version,
     dag_pb::{Link, Node},
-    disk::{FileClock, Options},
+    disk::{Adding, FileClock, Options},
     list, put_bytes, put_tree, read_file,
 };
 use common::pseudo_random;
@@ -50,9 +50,9 @@ impl Time {
     }
 }
 
-fn open_with(directory: &Path, quota_bytes: u64, time: &Time) -> BlobStore {
+fn open_with(directory: &Path, quota_bytes: u64, time: &Time) -> Arc<BlobStore> {
     let options = Options { quota_bytes, grace: HOUR, clock: time.clock() };
-    BlobStore::open_with(directory, options).expect("open")
+    Arc::new(BlobStore::open_with(directory, options).expect("open"))
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn what_is_being_added_is_not_collected_however_long_it_takes() {
     let before = put_bytes(&store, small(), b"before").expect("put").cid;
     time.advance(HOUR);
     let adding = store.adding().expect("adding");
-    let first = put_bytes(&store, small(), b"first").expect("put").cid;
+    let first = put_bytes(&adding, small(), b"first").expect("put").cid;
     time.advance(48 * HOUR);
     // Another process sees it too.
     let other = open_with(directory.path(), u64::MAX, &time);
@@ -211,7 +211,7 @@ fn what_is_added_to_be_pinned_does_not_count_and_drives_nothing_out() {
     let other = open_with(directory.path(), u64::MAX, &time);
     for (importer, seed) in [(&store, 1), (&other, 2)] {
         let adding = importer.adding().expect("adding");
-        let model = put_bytes(importer, small(), &pseudo_random(seed, 5000)).expect("larger than the quota").cid;
+        let model = put_bytes(&adding, small(), &pseudo_random(seed, 5000)).expect("larger than the quota").cid;
         time.advance(HOUR);
         store.put(&Cid::of_raw_block(&[seed as u8; 100]), &[seed as u8; 100]).expect("others are served meanwhile");
         importer.pin(&format!("model {seed}"), &model).expect("pin");
@@ -224,7 +224,7 @@ fn what_is_added_to_be_pinned_does_not_count_and_drives_nothing_out() {
 
     // What was not pinned in the end is the first to count.
     let adding = store.adding().expect("adding");
-    put_bytes(&store, small(), &pseudo_random(3, 5000)).expect("put");
+    put_bytes(&adding, small(), &pseudo_random(3, 5000)).expect("put");
     drop(adding);
     time.advance(2 * HOUR);
     store.put(&Cid::of_raw_block(b"next"), b"next").expect("put");
@@ -370,8 +370,8 @@ proptest! {
         let blocks = blocks();
         let sizes: Vec<_> = blocks.iter().map(|(_, block)| block.len() as u64).collect();
         let mut model = Model::default();
-        let mut store = Box::leak(Box::new(open_with(directory.path(), quota, &time)));
-        let mut adding = None;
+        let mut store = open_with(directory.path(), quota, &time);
+        let mut adding: Option<Adding> = None;
         for step in steps {
             // Uses are noted to the minute.
             time.advance(Duration::from_secs(7 * 60));
@@ -380,7 +380,10 @@ proptest! {
                 Step::Put(_) | Step::PutNode => {
                     let number = if let Step::Put(number) = step { number } else { 12 };
                     let (cid, block) = &blocks[usize::from(number)];
-                    let put = store.put(cid, block);
+                    let put = match &adding {
+                        Some(adding) => adding.put(cid, block),
+                        None => store.put(cid, block),
+                    };
                     prop_assert!(matches!(put, Ok(()) | Err(StoreError::Full { .. })), "{:?}", put);
                     prop_assert_eq!(put.is_ok(), model.put(number, &sizes, quota, GRACE_MINUTES));
                 }
@@ -437,7 +440,7 @@ proptest! {
                 Step::Reopen => {
                     adding = None;
                     model.adding = None;
-                    store = Box::leak(Box::new(open_with(directory.path(), quota, &time)));
+                    store = open_with(directory.path(), quota, &time);
                 }
             }
             let here: BTreeSet<_> = (0..13).filter(|number| store.has(&blocks[usize::from(*number)].0).expect("has")).collect();
@@ -460,11 +463,11 @@ fn a_process_that_is_killed_puts_pins_and_collects_until_then() {
         return;
     };
     let options = Options { quota_bytes: 30_000, grace: Duration::ZERO, clock: FileClock::default() };
-    let store = BlobStore::open_with(directory, options).expect("open");
+    let store = Arc::new(BlobStore::open_with(directory, options).expect("open"));
     for round in 0.. {
         let file = pseudo_random(round, 3000);
         let adding = store.adding().expect("adding");
-        let cid = put_tree(&store, small(), [("file", &file[..])]).expect("put").cid;
+        let cid = put_tree(&adding, small(), [("file", &file[..])]).expect("put").cid;
         store.pin(&format!("slot {}", round % 5), &cid).expect("pin");
         drop(adding);
         put_bytes(&store, small(), &pseudo_random(round + 1_000_000, 2000)).expect("put garbage");

@@ -7,8 +7,9 @@ mod nodes;
 use althing_content::{
     BlockStore, Cid, Codec, DagWalk, FileReader, MemoryStore, Profile, ReadError, StoreError,
     dag_pb::Node,
+    directory::PATH_DEPTH_MAX,
     list, put_bytes, put_file, put_tree,
-    read::{DEPTH_MAX, FileWalk, Object, PATH_DEPTH_MAX, copy_file, stat},
+    read::{DEPTH_MAX, FileWalk, Object, copy_file, stat},
     read_file, read_range, resolve,
     unixfs::FileImporter,
 };

@@ -3,9 +3,11 @@
 mod common;
 
 use althing_content::{
-    Cid, Imported, Profile, file_cid,
-    tree::{TreeError, import_tree},
-    unixfs::{DirectoryError, import_bytes, nowhere},
+    Cid, Imported, Profile,
+    dag_pb::{Kind, Node},
+    file_cid,
+    tree::import_tree,
+    unixfs::{import_bytes, nowhere},
 };
 use common::pseudo_random;
 use serde::Deserialize;
@@ -56,6 +58,8 @@ struct TreeFile {
 #[derive(Deserialize)]
 struct WideRow {
     profile: String,
+    shards_above: Option<usize>,
+    below: Option<String>,
     count: usize,
     is_sharded: bool,
     cid: Cid,
@@ -120,18 +124,27 @@ fn directories_have_the_names_that_the_reference_gives() {
 }
 
 #[test]
-fn a_directory_is_refused_exactly_where_the_reference_starts_to_shard() {
+fn directories_are_in_shards_where_and_as_the_reference_has_them() {
     for row in vectors().wide {
-        let names: Vec<_> = (0..row.count).map(|index| format!("entry-{index:06}")).collect();
+        let below = row.below.map_or(String::new(), |below| below + "/");
+        let names: Vec<_> = (0..row.count).map(|index| format!("{below}entry-{index:06}")).collect();
         let byte = pseudo_random(1, 1);
         let files = names.iter().map(|name| (name.as_str(), &byte[..]));
-        let imported = import_tree(profile(&row.profile), files, &mut nowhere);
-        if row.is_sharded {
-            assert!(matches!(imported, Err(TreeError::Directory(DirectoryError::TooLarge(_)))), "{}", row.profile);
-        } else {
-            let imported = imported.expect("within the limit");
-            assert_eq!((imported.cid, imported.dag_size), (row.cid, row.dag_size), "{}", row.profile);
+        let mut profile = profile(&row.profile);
+        if let Some(size) = row.shards_above {
+            profile = profile.with_shards_above(size);
         }
+        let mut root = None;
+        let mut keep = |cid: &Cid, block: &[u8]| {
+            root = Some((*cid, block.to_vec()));
+            Ok::<_, std::convert::Infallible>(())
+        };
+        let imported = import_tree(profile, files, &mut keep).expect("a tree");
+        let (cid, block) = root.expect("the root comes last");
+        let what = format!("{} {:?} {below:?} {}", row.profile, row.shards_above, row.count);
+        assert_eq!((imported.cid, imported.cid, imported.dag_size), (row.cid, cid, row.dag_size), "{what}");
+        let is_sharded = matches!(Node::decode(&block).expect("node").kind, Kind::Shard { fanout: 256 });
+        assert_eq!(is_sharded, row.is_sharded, "{what}");
     }
 }
 

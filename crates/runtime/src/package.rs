@@ -1,7 +1,7 @@
 //! Model packages: `model.toml` and the files beside it.
 
 use crate::interface::Interface;
-use althing_content::{BlockStore, Cid, FileReader, ReadError, read_file, tree_cid};
+use althing_content::{BlockStore, Cid, FileReader, ReadError, directory::list_at_most, read_file, tree_cid};
 use althing_exact::{Gguf, Sampling, trace::TRACE_VERSION};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -11,6 +11,8 @@ use std::{
 
 /// The largest package that is loaded, bytes over all files.
 pub const PACKAGE_BYTES_MAX: u64 = 8 << 30;
+/// Most files of a package.
+pub const PACKAGE_FILES_MAX: usize = 10_000;
 
 /// The runtime of packages that an OpenAI-compatible server runs.
 pub const OPENAI_RUNTIME: &str = "openai/1";
@@ -448,7 +450,7 @@ impl Package {
     /// If a block is missing or the package malformed or too large.
     pub fn from_store<S: BlockStore + ?Sized>(store: &S, cid: &Cid) -> Result<Self, PackageError> {
         let (mut files, mut size) = (BTreeMap::new(), 0u64);
-        for entry in althing_content::list(store, cid)? {
+        for entry in list_at_most(store, cid, PACKAGE_FILES_MAX)? {
             let bytes = read_file(store, &entry.cid, PACKAGE_BYTES_MAX - size)?;
             size += bytes.len() as u64;
             files.insert(entry.name, bytes);
@@ -465,7 +467,7 @@ impl Package {
     /// If a block is missing, or the package too large.
     pub fn bytes_in_store<S: BlockStore + ?Sized>(store: &S, cid: &Cid) -> Result<u64, PackageError> {
         let mut size = 0;
-        for entry in althing_content::list(store, cid)? {
+        for entry in list_at_most(store, cid, PACKAGE_FILES_MAX)? {
             for piece in FileReader::open(store, &entry.cid, 0..u64::MAX, PACKAGE_BYTES_MAX - size)? {
                 size += piece?.len() as u64;
             }

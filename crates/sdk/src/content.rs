@@ -198,7 +198,7 @@ fn check_size(cid: &Cid, object: &Object, sizes: &RangeInclusive<u64>) -> Result
     match object {
         Object::File { size } if sizes.contains(size) => Ok(()),
         Object::File { size } => Err(ContentError::Size { cid: *cid, size: *size, expected: sizes.clone() }),
-        Object::Directory { .. } => Err(ContentError::Unreadable { cid: *cid, reason: "it is a directory".into() }),
+        Object::Directory => Err(ContentError::Unreadable { cid: *cid, reason: "it is a directory".into() }),
     }
 }
 

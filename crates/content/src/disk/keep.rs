@@ -5,7 +5,9 @@
 //! - A **quota** bounds what no pin reaches. When a block would not fit, those that were not used for longest make room.
 //! - Whoever adds something that takes long **announces it** ([`BlobStore::adding`]): nothing that was put since goes
 //!   until the adding ends, so there is time to pin it. It does not count against the quota as long. The announcement is
-//!   a lock on a file, which ends with its process, however that ends.
+//!   a lock on a file, which ends with its process, however that ends. What is put by way of it is forced to disk all
+//!   at once by the pin, where the system can do that: one by one, small blocks take a hundred times as long. Until
+//!   then a power failure may leave blocks that are damaged. They are found to be when they are read, and put anew.
 //!
 //! Evicting fits those who serve: a provider that refused new blocks could not publish its next answer, and the oldest
 //! answers are those that nobody will ask for any more. But an answer must be there as long as it can be contested, and
@@ -19,12 +21,12 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io,
-    path::PathBuf,
-    sync::PoisonError,
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError},
     time::{Duration, SystemTime},
 };
 
-use super::{BlobStore, Locked, at, last_use, modified, sync_directory, unique_name};
+use super::{BlobStore, Durability, Locked, at, last_use, modified, sync_directory, unique_name};
 use crate::{
     Cid, Codec, dag_pb,
     read::ReadError,
@@ -60,25 +62,42 @@ pub struct Usage {
     pub quota_bytes: Option<u64>,
 }
 
-/// Something is being added; see the module.
+/// Something is being added; see the module. As a store it is the one that it is added to.
 #[derive(Debug)]
-pub struct Adding<'a> {
-    store: &'a BlobStore,
-    path: PathBuf,
-    /// Locked.
-    _file: File,
+pub struct Adding {
+    store: Arc<BlobStore>,
+    announcement: Announcement,
 }
 
-impl Drop for Adding<'_> {
+impl Drop for Adding {
     fn drop(&mut self) {
-        let mut counts = self.store.counts();
-        counts.adding = counts.adding.saturating_sub(1);
-        // What was added and not pinned counts from now on.
-        counts.unpinned = None;
-        drop(counts);
-        // Without its owner it would be removed by the next that looks.
-        let _ = fs::remove_file(&self.path);
+        self.store.end(&self.announcement);
     }
+}
+
+impl BlockStore for Adding {
+    fn get(&self, cid: &Cid) -> Result<Option<Vec<u8>>, StoreError> {
+        self.store.get(cid)
+    }
+
+    fn put(&self, cid: &Cid, block: &[u8]) -> Result<(), StoreError> {
+        self.store.put_as(cid, block, Durability::WithPin)
+    }
+
+    fn has(&self, cid: &Cid) -> Result<bool, StoreError> {
+        self.store.has(cid)
+    }
+
+    fn touch(&self, cid: &Cid) -> Result<bool, StoreError> {
+        self.store.touch(cid)
+    }
+}
+
+/// A file that is locked as long as something is added.
+#[derive(Debug)]
+struct Announcement {
+    path: PathBuf,
+    _file: File,
 }
 
 /// What pins reach.
@@ -95,13 +114,20 @@ impl BlobStore {
     /// 1 byte or more, and less than 256 with everything but letters, digits and `-._~` percent-encoded.
     pub fn pin(&self, name: &str, cid: &Cid) -> Result<(), ReadError> {
         let path = self.pin_path(name)?;
-        let _adding = self.adding()?;
+        let announcement = self.announce()?;
+        let pinned = self.pin_announced(&path, cid);
+        self.end(&announcement);
+        pinned
+    }
+
+    fn pin_announced(&self, path: &Path, cid: &Cid) -> Result<(), ReadError> {
         // Whatever is collected at this moment is either missed here or too young to be removed.
         if let Some(problem) = self.mark_below(cid, &mut BTreeSet::new(), |cid| self.touch(cid))? {
             return Err(problem);
         }
-        let temporary = self.write_temporary(format!("{cid}\n").as_bytes())?;
-        fs::rename(&temporary.0, &path).map_err(at(&path))?;
+        self.sync_blocks()?;
+        let temporary = self.write_temporary(format!("{cid}\n").as_bytes(), Durability::Now)?;
+        fs::rename(&temporary.0, path).map_err(at(path))?;
         sync_directory(&self.root.join("pins"))?;
         Ok(())
     }
@@ -141,10 +167,14 @@ impl BlobStore {
     }
 
     /// Announces that something is being added, until the result is dropped.
-    pub fn adding(&self) -> Result<Adding<'_>, StoreError> {
+    pub fn adding(self: &Arc<Self>) -> Result<Adding, StoreError> {
+        Ok(Adding { store: Arc::clone(self), announcement: self.announce()? })
+    }
+
+    fn announce(&self) -> Result<Announcement, StoreError> {
         let path = self.root.join("adding").join(unique_name());
         // Locked before others can see it: they would take it for one whose owner is gone.
-        let temporary = self.write_temporary(b"")?;
+        let temporary = self.write_temporary(b"", Durability::WithPin)?;
         let file = File::options().append(true).open(&temporary.0).map_err(at(&temporary.0))?;
         file.lock()
             .or_else(|error| if error.kind() == io::ErrorKind::Unsupported { Ok(()) } else { Err(error) })
@@ -155,7 +185,17 @@ impl BlobStore {
         let mut locked = locked;
         locked.counts.adding += 1;
         drop(locked);
-        Ok(Adding { store: self, path, _file: file })
+        Ok(Announcement { path, _file: file })
+    }
+
+    fn end(&self, announcement: &Announcement) {
+        let mut counts = self.counts();
+        counts.adding = counts.adding.saturating_sub(1);
+        // What was added and not pinned counts from now on.
+        counts.unpinned = None;
+        drop(counts);
+        // Without its owner it would be removed by the next that looks.
+        let _ = fs::remove_file(&announcement.path);
     }
 
     /// Removes every block that no pin reaches and that was put, or put again, more than `age_min` ago, before anything

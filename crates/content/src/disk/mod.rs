@@ -122,6 +122,22 @@ impl Counts {
     }
 }
 
+/// When a block is forced to disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Durability {
+    /// Before the put returns.
+    Now,
+    /// At the latest before a pin that reaches it is written.
+    WithPin,
+}
+
+impl Durability {
+    /// Whether there is something to be done now. Where the blocks cannot be forced all at once, each is by itself.
+    fn is_now(self) -> bool {
+        self == Self::Now || !cfg!(target_os = "linux")
+    }
+}
+
 /// Held while a block gets its place or loses it, against other threads and other processes.
 struct Locked<'a> {
     counts: MutexGuard<'a, Counts>,
@@ -259,20 +275,22 @@ impl BlobStore {
         Ok(())
     }
 
-    /// A file with the bytes, forced to disk, removed again unless it gets a place.
-    fn write_temporary(&self, bytes: &[u8]) -> Result<Temporary, StoreError> {
+    /// A file with the bytes, removed again unless it gets a place.
+    fn write_temporary(&self, bytes: &[u8], durability: Durability) -> Result<Temporary, StoreError> {
         let temporary = Temporary(self.root.join("tmp").join(unique_name()));
         let path = &temporary.0;
         let mut file = File::create(path).map_err(at(path))?;
         file.write_all(bytes).map_err(at(path))?;
-        file.sync_all().map_err(at(path))?;
+        if durability.is_now() {
+            file.sync_all().map_err(at(path))?;
+        }
         Ok(temporary)
     }
 
     /// Gives a block its place, for which there is room.
-    fn place(&self, cid: &Cid, block: &[u8], is_counted: bool) -> Result<(), StoreError> {
+    fn place(&self, cid: &Cid, block: &[u8], is_counted: bool, durability: Durability) -> Result<(), StoreError> {
         let path = self.block_path(cid);
-        let temporary = self.write_temporary(block)?;
+        let temporary = self.write_temporary(block, durability)?;
         let mut locked = self.locked()?;
         set_modified(&temporary.0, self.options.clock.now()).map_err(at(&temporary.0))?;
         let bytes_replaced = fs::metadata(&path).map_or(0, |metadata| metadata.len());
@@ -283,7 +301,50 @@ impl BlobStore {
             counts.unpinned = counts.unpinned.map(|unpinned| unpinned.saturating_sub(bytes_replaced));
         }
         drop(locked);
+        match path.parent() {
+            Some(directory) if durability.is_now() => sync_directory(directory),
+            _ => Ok(()),
+        }
+    }
+
+    /// Forces a block that has its place to disk.
+    fn sync_block(&self, cid: &Cid) -> Result<(), StoreError> {
+        let path = self.block_path(cid);
+        match File::open(&path).and_then(|file| file.sync_all()) {
+            // Collected in this very moment, at an age at which nobody counts on it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            synced => synced.map_err(at(&path)),
+        }?;
         path.parent().map_or(Ok(()), sync_directory)
+    }
+
+    /// Keeps a block. A block that is there already becomes young again; a damaged one is replaced.
+    fn put_as(&self, cid: &Cid, block: &[u8], durability: Durability) -> Result<(), StoreError> {
+        check_block(cid, block)?;
+        // Unless it is collected in this very moment: then it is written again.
+        if matches!(self.get(cid), Ok(Some(_))) && self.touch(cid)? {
+            // It may have been put by somebody who leaves that to a pin.
+            return if durability.is_now() { self.sync_block(cid) } else { Ok(()) };
+        }
+        let size = block.len() as u64;
+        let is_counted = self.reserve(size)?;
+        let placed = self.place(cid, block, is_counted, durability);
+        if placed.is_err() && is_counted {
+            let mut counts = self.counts();
+            counts.unpinned = counts.unpinned.map(|unpinned| unpinned.saturating_sub(size));
+        }
+        placed
+    }
+
+    /// Forces all blocks to disk.
+    fn sync_blocks(&self) -> Result<(), StoreError> {
+        #[cfg(target_os = "linux")]
+        {
+            let path = self.root.join("blocks");
+            let directory = File::open(&path).map_err(at(&path))?;
+            rustix::fs::syncfs(directory).map_err(|error| at(&path)(error.into()))?;
+        }
+        Ok(())
     }
 }
 
@@ -323,21 +384,8 @@ impl BlockStore for BlobStore {
         Ok(Some(block))
     }
 
-    /// Keeps a block. A block that is there already becomes young again; a damaged one is replaced.
     fn put(&self, cid: &Cid, block: &[u8]) -> Result<(), StoreError> {
-        check_block(cid, block)?;
-        // Unless it is collected in this very moment: then it is written again.
-        if matches!(self.get(cid), Ok(Some(_))) && self.touch(cid)? {
-            return Ok(());
-        }
-        let size = block.len() as u64;
-        let is_counted = self.reserve(size)?;
-        let placed = self.place(cid, block, is_counted);
-        if placed.is_err() && is_counted {
-            let mut counts = self.counts();
-            counts.unpinned = counts.unpinned.map(|unpinned| unpinned.saturating_sub(size));
-        }
-        placed
+        self.put_as(cid, block, Durability::Now)
     }
 
     fn has(&self, cid: &Cid) -> Result<bool, StoreError> {

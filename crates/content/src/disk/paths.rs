@@ -8,13 +8,14 @@ use std::{
 use super::at;
 use crate::{
     Cid,
-    read::{Object, PATH_DEPTH_MAX, ReadError, copy_file, stat},
+    directory::{PATH_DEPTH_MAX, list_at_most},
+    read::{Object, ReadError, copy_file, stat},
     store::{BlockStore, StoreError, put_file},
-    unixfs::{DirectoryError, DirectoryImporter, Imported, Profile},
+    unixfs::{DirectoryError, DirectoryImporter, FinishError, Imported, Profile},
 };
 
-/// Most files and directories that one export writes.
-pub const EXPORT_ENTRIES_MAX: u64 = 10_000;
+/// Most files and directories that an export need write for anybody.
+pub const EXPORT_ENTRIES_MAX: usize = 1 << 20;
 
 /// Why a directory on disk cannot be imported.
 #[derive(Debug, thiserror::Error)]
@@ -52,21 +53,31 @@ fn put_path_below<S: BlockStore + ?Sized>(
     if !kind.is_dir() {
         return Err(PathError::NotPlain(path.to_owned()));
     }
+    let refused = |source| PathError::Directory { path: path.to_owned(), source };
     let mut directory = DirectoryImporter::new(profile);
     for entry in fs::read_dir(path).map_err(at(path))? {
         let inner = entry.map_err(at(path))?.path();
         let name = inner.file_name().and_then(|name| name.to_str()).ok_or_else(|| PathError::NotUtf8(inner.clone()))?;
         let imported = put_path_below(store, profile, &inner, depth + 1)?;
-        directory.add(name, imported).map_err(|source| PathError::Directory { path: path.to_owned(), source })?;
+        directory.add(name, imported).map_err(refused)?;
     }
-    Ok(directory.finish(&mut |cid: &Cid, block: &[u8]| store.put(cid, block))?)
+    directory.finish(&mut |cid: &Cid, block: &[u8]| store.put(cid, block)).map_err(|error| match error {
+        FinishError::Directory(source) => refused(source),
+        FinishError::Sink(error) => error.into(),
+    })
 }
 
 /// Writes the file or directory `cid` to `target`, which must not exist yet: at most `size_max` bytes of files in at
-/// most [`EXPORT_ENTRIES_MAX`] files and directories. Gives the number of bytes written. After an error `target` may
+/// most `entries_max` files and directories below it. Gives the number of bytes written. After an error `target` may
 /// hold a part.
-pub fn export<S: BlockStore + ?Sized>(store: &S, cid: &Cid, target: &Path, size_max: u64) -> Result<u64, ReadError> {
-    let mut left = Left { size: size_max, entries: EXPORT_ENTRIES_MAX };
+pub fn export<S: BlockStore + ?Sized>(
+    store: &S,
+    cid: &Cid,
+    target: &Path,
+    size_max: u64,
+    entries_max: usize,
+) -> Result<u64, ReadError> {
+    let mut left = Left { size: size_max, entries: entries_max };
     export_below(store, cid, target, &mut left, 0)?;
     Ok(size_max - left.size)
 }
@@ -74,7 +85,7 @@ pub fn export<S: BlockStore + ?Sized>(store: &S, cid: &Cid, target: &Path, size_
 /// What an export may still write. A few small blocks can describe endlessly many empty files.
 struct Left {
     size: u64,
-    entries: u64,
+    entries: usize,
 }
 
 fn export_below<S: BlockStore + ?Sized>(
@@ -87,13 +98,17 @@ fn export_below<S: BlockStore + ?Sized>(
     if depth > PATH_DEPTH_MAX {
         return Err(ReadError::PathTooDeep);
     }
-    left.entries = left.entries.checked_sub(1).ok_or(ReadError::TooManyEntries { cid: *cid })?;
     match stat(store, cid)? {
         Object::File { .. } => {
             let file = File::create_new(target).map_err(at(target))?;
             left.size -= copy_file(store, cid, left.size, file)?;
         }
-        Object::Directory { entries } => {
+        Object::Directory => {
+            let entries = list_at_most(store, cid, left.entries).map_err(|error| match error {
+                ReadError::TooManyEntries { cid, .. } => ReadError::TooManyFiles { cid },
+                error => error,
+            })?;
+            left.entries -= entries.len();
             fs::create_dir(target).map_err(at(target))?;
             for entry in entries {
                 // Names of entries were checked: none leads out of the directory.

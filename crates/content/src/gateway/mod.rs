@@ -41,7 +41,8 @@ use crate::{
     Cid, CidError,
     car::{CAR_TYPE, encode_header},
     dag_pb::NodeError,
-    read::{Entry, FileReader, Object, ReadError, read_range, resolve_roots, stat},
+    directory::{Entry, list_at_most, resolve_path},
+    read::{FileReader, Object, ReadError, read_range, stat},
     store::{BlockStore, StoreError},
     traversal::{Scope, Traversal},
 };
@@ -51,6 +52,8 @@ use request::{Car, Form, Names, Request, Root};
 pub const RAW_BLOCK_TYPE: &str = "application/vnd.ipld.raw";
 /// How many bytes at the start of a file decide whether it is text.
 pub const SNIFF_SIZE: usize = 64 * 1024;
+/// Most entries of a directory that is given as JSON; of larger ones paths and archives are.
+pub const LISTED_MAX: usize = 64 * 1024;
 
 const TEXT_TYPE: &str = "text/plain; charset=utf-8";
 const BYTES_TYPE: &str = "application/octet-stream";
@@ -305,9 +308,9 @@ fn answer<S: BlockStore>(store: Arc<Permitted<S>>, request: &Request) -> Result<
         Root::Block(cid) => cid,
         Root::Inline { cid, bytes } => return Ok((inline_answer(request, cid, bytes)?, request.root.to_string())),
     };
-    let roots = resolve_roots(&store, root, &request.path)?;
-    let text = roots.iter().map(Cid::to_string).collect::<Vec<_>>().join(",");
-    let end = roots.last().copied().unwrap_or(*root);
+    let path = resolve_path(&store, root, &request.path)?;
+    let text = path.roots().map(Cid::to_string).collect::<Vec<_>>().join(",");
+    let end = path.end;
     let answer = match request.form {
         Form::Raw => raw_answer(&*store, request, end)?,
         Form::Car(car) => car_answer(store, request, root, &end, car)?,
@@ -358,7 +361,7 @@ fn car_answer<S: BlockStore>(
         Scope::Entity => {
             let size = match stat(&store, end) {
                 Ok(Object::File { size }) => Some(size),
-                Ok(Object::Directory { .. }) | Err(ReadError::Node { .. } | ReadError::EntryName { .. }) => None,
+                Ok(Object::Directory) | Err(ReadError::Node { .. }) => None,
                 Err(error) => return Err(error.into()),
             };
             car.scope.of_file(size)?
@@ -379,10 +382,12 @@ fn plain_answer<S: BlockStore>(
     cid: Cid,
 ) -> Result<AnswerFrom<S>, GatewayError> {
     let size = match stat(&store, &cid)? {
-        Object::Directory { entries } => {
+        Object::Directory => {
             let etag = directory_etag(&cid);
-            let is_known = request.has(&etag);
-            return Ok(if is_known { Answer::NotModified { etag } } else { Answer::Directory { cid, entries } });
+            if request.has(&etag) {
+                return Ok(Answer::NotModified { etag });
+            }
+            return Ok(Answer::Directory { cid, entries: list_at_most(&store, &cid, LISTED_MAX)? });
         }
         Object::File { size } => size,
     };
@@ -535,7 +540,9 @@ impl GatewayError {
             Self::NotCached { .. } => StatusCode::PRECONDITION_FAILED,
             Self::Busy => StatusCode::TOO_MANY_REQUESTS,
             Self::Read(ReadError::Store(StoreError::Denied { .. })) => StatusCode::GONE,
-            Self::Read(ReadError::Node { source: NodeError::Kind(_), .. }) => StatusCode::NOT_IMPLEMENTED,
+            Self::Read(ReadError::Node { source: NodeError::Kind(_), .. } | ReadError::TooManyEntries { .. }) => {
+                StatusCode::NOT_IMPLEMENTED
+            }
             // Of what is here under this name nothing can be read: it is no file and no directory.
             Self::Read(
                 ReadError::Missing { .. }

@@ -44,7 +44,7 @@ const tree = [
   ['weights/0', 1_100_000], ['weights/10', 5], ['weights/2', 6], ['Z', 7]
 ]
 
-const out = { texts: [], files: [], small: [], trees: [], wide: [] }
+const out = { texts: [], files: [], small: [], trees: [], wide: [], fanouts: [] }
 for (const profile of profiles) {
   for (const text of ['', 'test\n', 'hello world']) {
     out.texts.push({ profile, text, ...await fileOf(new TextEncoder().encode(text), { profile }) })
@@ -65,15 +65,35 @@ for (const profile of profiles) {
   const empty = await last([{ path: 'empty' }], { profile })
   out.trees.push({ profile, files: [], cid: empty.cid, dag_size: empty.dag_size })
 
-  // The largest directory that is not sharded, and the next one: "entry-000000", … all of the one byte of seed 1.
-  const most = profile === 'unixfs-v0-2015' ? 5698 : 4681
-  for (const count of [most, most + 1]) {
-    const source = Array.from({ length: count }, (_, i) => ({
-      path: `entry-${String(i).padStart(6, '0')}`, content: bytes(1, 1)
-    }))
-    const { cid, dag_size, type } = await last(source, { profile, wrapWithDirectory: true })
-    out.wide.push({ profile, count, is_sharded: type !== 'directory', cid, dag_size })
+  // "entry-000000", … all of the one byte of seed 1: the largest directory that is not sharded, and larger ones.
+  const entries = (count, name) => Array.from({ length: count }, (_, i) => ({
+    path: name(String(i).padStart(6, '0')), content: bytes(1, 1)
+  }))
+  const wide = async (names, count, options, name) => {
+    const { cid, dag_size, type } = await last(entries(count, name), { profile, wrapWithDirectory: true, ...options })
+    out.wide.push({ profile, ...names, count, is_sharded: type !== 'directory', cid, dag_size })
   }
+  const most = profile === 'unixfs-v0-2015' ? 5698 : 4681
+  for (const count of [most, most + 1, 20_000]) await wide({}, count, {}, (i) => `entry-${i}`)
+  // Above another size.
+  for (const count of [0, 1, 2, 3, 100, 256, 2000]) {
+    await wide({ shards_above: 50 }, count, { shardSplitThresholdBytes: 50 }, (i) => `entry-${i}`)
+  }
+  // Directories in shards, one below the other.
+  await wide({ below: 'a' }, 6000, {}, (i) => `a/entry-${i}`)
+  await wide({ below: 'é/b', shards_above: 1000 }, 300, { shardSplitThresholdBytes: 1000 }, (i) => `é/b/entry-${i}`)
+}
+
+// Shards of other widths are read, not made: all blocks, root last.
+for (const bits of [3, 4, 10]) {
+  const blocks = []
+  const store = { put: (cid, bytes) => { blocks.push(Buffer.from(bytes).toString('hex')); return cid } }
+  const names = Array.from({ length: 40 }, (_, i) => `entry-${i}`)
+  const options = { profile: 'unixfs-v1-2025', wrapWithDirectory: true, shardSplitThresholdBytes: 0, shardFanoutBits: bits }
+  const source = names.map((path) => ({ path, content: bytes(1, 1) }))
+  let root
+  for await (const { cid } of importer(source, store, options)) root = cid.toString()
+  out.fanouts.push({ fanout: 2 ** bits, names, root, blocks: [...new Set(blocks)] })
 }
 const lists = Object.entries(out).map(([name, rows]) =>
   `  "${name}": [\n${rows.map((row) => `    ${JSON.stringify(row)}`).join(',\n')}\n  ]`)
