@@ -1,11 +1,22 @@
 """Starts the real binary for the tests: whole networks on loopback, in temporary directories."""
 
-import json, os, pathlib, signal, subprocess, time, urllib.request
+import json, os, pathlib, shutil, signal, subprocess, time, urllib.request
 
 import openai, pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BINARY = pathlib.Path(os.environ.get("ALTHING_BIN", ROOT / "target/release/althing"))
+
+
+def need(programs, packages, whose):
+    """Sees to it that programs are there, as tests/packages.sh does: as root, Debian's packages are installed."""
+    if all(map(shutil.which, programs)):
+        return
+    if not shutil.which("apt-get") or os.geteuid() != 0:
+        pytest.fail(f"{whose}: install Debian's {' and '.join(packages)}, or others")
+    env = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    subprocess.run(["apt-get", "update", "-qq"], check=True)
+    subprocess.run(["apt-get", "install", "-qq", "-y", "--no-install-recommends", *packages], check=True, env=env)
 
 
 class Network:

@@ -4,21 +4,15 @@ import filecmp, http.server, json, os, pathlib, random, shutil, subprocess, thre
 
 import pytest
 
-from conftest import BINARY, ROOT, until
+from conftest import BINARY, ROOT, need, until
 
 CLIENTS = ROOT / "tests/ipfs"
 INSTALLED = ROOT / "target/ipfs"
 NODE_VERSION_MIN = 20
 
 
-def install_node():
-    """Sees to it that there are node and npm, as tests/cross.sh does for its packages."""
-    if not (shutil.which("node") and shutil.which("npm")):
-        if not shutil.which("apt-get") or os.geteuid() != 0:
-            pytest.fail(f"tests/ipfs needs node {NODE_VERSION_MIN} or later and npm: install Debian's nodejs and npm, or others")
-        subprocess.run(["apt-get", "update", "-qq"], check=True)
-        env = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        subprocess.run(["apt-get", "install", "-qq", "-y", "--no-install-recommends", "nodejs", "npm"], check=True, env=env)
+def need_node():
+    need(["node", "npm"], ["nodejs", "npm"], f"tests/ipfs needs node {NODE_VERSION_MIN} or later and npm")
     version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout.strip()
     if int(version.lstrip("v").split(".")[0]) < NODE_VERSION_MIN:
         pytest.fail(f"tests/ipfs needs node {NODE_VERSION_MIN} or later, this is {version}")
@@ -27,7 +21,7 @@ def install_node():
 @pytest.fixture(scope="session")
 def clients():
     """The packages of tests/ipfs, as its lock file says, below target/."""
-    install_node()
+    need_node()
     files = ["package.json", "package-lock.json", ".npmrc"]
     INSTALLED.mkdir(parents=True, exist_ok=True)
     done = INSTALLED / "installed.json"

@@ -50,7 +50,8 @@ use tokio::sync::{mpsc, oneshot};
 const BODY_BYTES_MAX: usize = CONTENT_INPUT_BYTES_MAX as usize + (1 << 20);
 /// What the page may do: nothing from elsewhere, and nothing that an answer says.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
-                           connect-src 'self'; img-src 'self' data:; media-src blob:; base-uri 'none'; form-action 'none'";
+                           connect-src 'self'; img-src 'self' data:; media-src blob:; base-uri 'none'; \
+                           form-action 'none'; frame-ancestors 'none'";
 /// How long a listing waits for what models take.
 const LISTING_WAIT: Duration = Duration::from_secs(2);
 
