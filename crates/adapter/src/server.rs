@@ -1,6 +1,7 @@
 //! Requests to one server: its key, what its errors mean, and that no answer is larger or slower than it may be.
 
 use crate::{AdapterError, Settings, SetupError};
+use bytes::Bytes;
 use reqwest::{
     Method, RequestBuilder, Response, StatusCode, Url,
     header::{AUTHORIZATION, HeaderValue, RETRY_AFTER},
@@ -200,13 +201,13 @@ impl Server {
     ///
     /// # Errors
     /// If nothing comes for too long, or the connection breaks.
-    pub async fn next(&self, response: &mut Response) -> Result<Option<Vec<u8>>, AdapterError> {
+    pub async fn next(&self, response: &mut Response) -> Result<Option<Bytes>, AdapterError> {
         let silent = || AdapterError::Failed(format!("nothing came for {} s", self.silence_max.as_secs()));
         let piece = tokio::time::timeout(self.silence_max, response.chunk()).await.map_err(|_| silent())?;
         let broken = |error: reqwest::Error| {
             AdapterError::Failed(format!("the answer broke off: {}", self.clean(&error.without_url().to_string())))
         };
-        Ok(piece.map_err(broken)?.map(|bytes| bytes.to_vec()))
+        piece.map_err(broken)
     }
 
     /// A whole answer of at most `bytes_max` bytes.

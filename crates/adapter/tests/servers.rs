@@ -316,6 +316,11 @@ async fn a_cog_stream_that_does_not_end_well_is_cancelled_and_fails_with_the_rea
         (vec![output(); 20], Duration::from_millis(600), "nothing came", true),
         (vec![event("error", json!("replay buffer"))], Duration::ZERO, "replay buffer", true),
         (vec![b"data: ".to_vec(), vec![b'x'; 5 << 20]], Duration::ZERO, "more than 10000 bytes", true),
+        // However many lines come, in however few pieces.
+        (vec![b"data: \xff\n".to_vec(), vec![b'\n'; 4 << 20]], Duration::ZERO, "it is no text", true),
+        (vec![vec![b'\n'; 4 << 20]], Duration::ZERO, "it has no end", true),
+        // What some servers put before a text.
+        (vec!["\u{feff}\u{feff}".into(), output(), done("failed")], Duration::ZERO, "out of memory", false),
     ];
     for (pieces, pause, expected, is_cancelled) in cases {
         let state = Predictions::default();

@@ -3,7 +3,7 @@
 use crate::output::{self, table};
 use althing_content::{
     BlobStore, BlockStore, Cid, CidError, Client, Fetched, Limits, Profile, Progress, ReadError, Scope, StoreError,
-    car, dag_pb,
+    Traversal, car, dag_pb,
     directory::{Entry, PATH_DEPTH_MAX},
     disk::{Adding, EXPORT_ENTRIES_MAX, GRACE, Usage, export, put_path},
     fetch_dag, fetch_path, fetch_scope, list, read, resolve,
@@ -412,11 +412,12 @@ async fn get(
 
 async fn list_directory(content: &ContentPath, peers: &PeerArgs, store: &StoreArgs, json: bool) -> Result<()> {
     let store = store.open()?;
-    let cid = find(&store, peers, content).await?;
+    let adding = Arc::new(store.adding()?);
+    let cid = find(&adding, peers, content).await?;
     let clients = peers.clients()?;
     // The whole of a file is not what was asked for.
     for scope in [Scope::Block, Scope::Entity] {
-        let fetched = fetch_scope(&store, &clients, &cid, scope, &peers.limits(), |_| {}).await;
+        let fetched = fetch_scope(&adding, &clients, &cid, scope, &peers.limits(), |_| {}).await;
         fetched.map_err(|error| explain(error.into(), peers))?;
         ensure!(read::stat(&*store, &cid)? == read::Object::Directory, "{content} is a file");
     }
@@ -485,8 +486,13 @@ fn import_car(file: &Path, pin: &PinArgs, store: &StoreArgs, json: bool) -> Resu
     if pin.name.is_some() && summary.roots.len() != 1 {
         bail!("the archive has {} roots, one name is not enough: its blocks are here", summary.roots.len());
     }
-    for root in &summary.roots {
-        pins.extend(pin.pin(&store, root).context("the archive does not hold everything below its root")?);
+    let incomplete = "the archive does not hold everything below its root";
+    for root in summary.roots.iter().filter(|_| !pin.no_pin) {
+        // Some of it may have been here before: what is pinned was looked at.
+        for block in Traversal::open(&adding, root, "", Scope::All, false).context(incomplete)? {
+            block.context(incomplete)?;
+        }
+        pins.extend(pin.pin(&store, root).context(incomplete)?);
     }
     let data = serde_json::json!({
         "roots": summary.roots, "blocks": summary.blocks, "block_bytes": summary.bytes, "pins": pins,

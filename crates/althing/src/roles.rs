@@ -241,7 +241,7 @@ async fn models_to_serve(client: &dyn LedgerClient, names: &[String], found: &Fo
 async fn fetch_package(store: &Arc<BlobStore>, cid: althing_content::Cid, sources: &[String]) -> Result<u64> {
     let adding = Arc::new(store.adding()?);
     if let Ok(bytes) = package_bytes(store, cid).await
-        && store.pin(&package_pin(&cid), &cid).is_ok()
+        && pin_package(store, cid).await.is_ok()
     {
         return Ok(bytes);
     }
@@ -250,8 +250,14 @@ async fn fetch_package(store: &Arc<BlobStore>, cid: althing_content::Cid, source
     fetch_dag(&adding, &peers, &cid, &limits, |_| {}).await.with_context(|| {
         format!("{cid} is not here: import it with `althing model import`, or name a content source that has it")
     })?;
-    store.pin(&package_pin(&cid), &cid)?;
+    pin_package(store, cid).await?;
     package_bytes(store, cid).await
+}
+
+/// Sees to it that a package that was read stays. Waits for the disk.
+async fn pin_package(store: &Arc<BlobStore>, cid: althing_content::Cid) -> Result<()> {
+    let store = store.clone();
+    Ok(tokio::task::spawn_blocking(move || store.pin(&package_pin(&cid), &cid)).await??)
 }
 
 /// The name under which a package is pinned: no quota drives it out.

@@ -19,6 +19,9 @@ pub struct Node {
     /// for directories.
     pub data: Vec<u8>,
     pub links: Vec<Link>,
+    /// Names of those links of a directory or shard that lead to what is not known here: other hashes, other codecs,
+    /// bytes in the place of a hash. What they stand beside can be read. Not encoded.
+    pub foreign: Vec<String>,
     /// Bytes of the file below each link, one for each of `links`. Empty for directories and shards.
     pub link_file_sizes: Vec<u64>,
 }
@@ -30,7 +33,7 @@ pub enum Kind {
     RawLeaf,
     Directory,
     File,
-    /// A part of a directory that is too large for one block; see [`hamt`](crate::hamt).
+    /// A part of a directory that is too large for one block; module `hamt`.
     Shard {
         /// How many slots it has.
         fanout: u32,
@@ -62,25 +65,48 @@ pub enum NodeError {
     #[error("UnixFS kind {0} is not supported: only files and directories are")]
     Kind(u64),
     #[error("malformed shard of a directory: {0}")]
-    Shard(&'static str),
+    Shard(#[from] ShardError),
     #[error("file sizes do not add up")]
     Sizes,
+}
+
+/// Why a node is no shard, or not one of its directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ShardError {
+    #[error("it is no shard")]
+    Kind,
+    #[error("its hash is not murmur3-x64-64")]
+    Hash,
+    #[error("its fan-out is not one of 8, 16, …, 1024")]
+    Fanout,
+    #[error("its fan-out is not that of the root")]
+    OtherFanout,
+    #[error("a link has no slot, or not as it is written")]
+    Slot,
+    #[error("two links have one slot")]
+    SlotTwice,
+    #[error("its links are not in the slots that it says are taken")]
+    BitField,
+    #[error("it is empty")]
+    Empty,
+    #[error("it lies too deep")]
+    TooDeep,
 }
 
 impl Node {
     /// A file node, inner or leaf.
     pub fn file(data: Vec<u8>, links: Vec<Link>, link_file_sizes: Vec<u64>) -> Self {
-        Self { kind: Kind::File, data, links, link_file_sizes }
+        Self { kind: Kind::File, data, links, foreign: Vec::new(), link_file_sizes }
     }
 
     /// A directory node. `links` are to be in the order of their names.
     pub fn directory(links: Vec<Link>) -> Self {
-        Self { kind: Kind::Directory, data: Vec::new(), links, link_file_sizes: Vec::new() }
+        Self { kind: Kind::Directory, data: Vec::new(), links, foreign: Vec::new(), link_file_sizes: Vec::new() }
     }
 
     /// A shard of a directory. `links` are to be in the order of their names, `taken` says which slots they have.
     pub fn shard(fanout: u32, taken: Vec<u8>, links: Vec<Link>) -> Self {
-        Self { kind: Kind::Shard { fanout }, data: taken, links, link_file_sizes: Vec::new() }
+        Self { kind: Kind::Shard { fanout }, data: taken, links, foreign: Vec::new(), link_file_sizes: Vec::new() }
     }
 
     /// Bytes of the file at and below this node, 0 for directories; `None` on overflow.
@@ -122,17 +148,28 @@ impl Node {
         if block.len() > BLOCK_SIZE_MAX {
             return Err(NodeError::TooLarge(block.len()));
         }
-        let mut links = Vec::new();
+        let (mut links, mut foreign) = (Vec::new(), Vec::new());
         let mut unixfs = None;
         let mut fields = Fields(block);
         while let Some((number, value)) = fields.next()? {
             match (number, value) {
                 (1, Value::Bytes(bytes)) if unixfs.is_none() => unixfs = Some(bytes),
-                (2, Value::Bytes(bytes)) => links.push(Link::decode(bytes)?),
+                (2, Value::Bytes(bytes)) => match Link::decode(bytes)? {
+                    AnyLink::Known(link) => links.push(link),
+                    AnyLink::Foreign { name, error, .. } => foreign.push((name, error)),
+                },
                 _ => return Err(NodeError::Malformed),
             }
         }
-        Self::from_unixfs(unixfs.ok_or(NodeError::Malformed)?, links)
+        let mut node = Self::from_unixfs(unixfs.ok_or(NodeError::Malformed)?, links)?;
+        match foreign.first() {
+            // Of a file nothing can be left out.
+            Some((_, error)) if !node.kind.is_directory() => Err((*error).into()),
+            _ => {
+                node.foreign = foreign.into_iter().map(|(name, _)| name).collect();
+                Ok(node)
+            }
+        }
     }
 
     fn from_unixfs(unixfs: &[u8], links: Vec<Link>) -> Result<Self, NodeError> {
@@ -156,15 +193,14 @@ impl Node {
             0 => Kind::RawLeaf,
             1 => Kind::Directory,
             2 => Kind::File,
-            5 if hash != Some(HASH_MURMUR3) => return Err(NodeError::Shard("its hash is not murmur3-x64-64")),
-            5 => Kind::Shard {
-                fanout: fanout
-                    .and_then(|fanout| fanout.try_into().ok())
-                    .ok_or(NodeError::Shard("it has no fan-out"))?,
-            },
+            5 if hash != Some(HASH_MURMUR3) => return Err(ShardError::Hash.into()),
+            5 => {
+                let fanout = fanout.and_then(|fanout| fanout.try_into().ok());
+                Kind::Shard { fanout: fanout.ok_or(ShardError::Fanout)? }
+            }
             other => return Err(NodeError::Kind(other)),
         };
-        let node = Self { kind, data, links, link_file_sizes };
+        let node = Self { kind, data, links, foreign: Vec::new(), link_file_sizes };
         match node.kind {
             Kind::Directory if node.data.is_empty() => return Ok(node),
             Kind::Directory => return Err(NodeError::Malformed),
@@ -193,9 +229,10 @@ pub fn links_of(block: &[u8]) -> Result<Vec<Link>, NodeError> {
     while let Some((number, value)) = fields.next()? {
         match (number, value) {
             (1, Value::Bytes(_)) => {}
-            (2, Value::Bytes(bytes)) => match Link::decode(bytes) {
-                Err(NodeError::Link(_)) if is_identity_link(bytes) => {}
-                link => links.push(link?),
+            (2, Value::Bytes(bytes)) => match Link::decode(bytes)? {
+                AnyLink::Known(link) => links.push(link),
+                AnyLink::Foreign { is_identity: true, .. } => {}
+                AnyLink::Foreign { error, .. } => return Err(error.into()),
             },
             _ => return Err(NodeError::Malformed),
         }
@@ -211,16 +248,6 @@ pub fn dag_size(cid: &Cid, block: &[u8]) -> Option<u64> {
         Codec::Raw => Some(size),
         Codec::DagPb => links_of(block).ok()?.iter().try_fold(size, |sum, link| sum.checked_add(link.dag_size)),
     }
-}
-
-fn is_identity_link(link: &[u8]) -> bool {
-    let mut fields = Fields(link);
-    while let Ok(Some((number, value))) = fields.next() {
-        if let (1, Value::Bytes(bytes)) = (number, value) {
-            return matches!(AnyCid::from_bytes(bytes), Ok(AnyCid::Identity { .. }));
-        }
-    }
-    false
 }
 
 impl Kind {
@@ -255,19 +282,34 @@ impl Link {
         put_bytes(node, 2, &bytes);
     }
 
-    fn decode(bytes: &[u8]) -> Result<Self, NodeError> {
+    fn decode(bytes: &[u8]) -> Result<AnyLink, NodeError> {
         let (mut cid, mut name, mut dag_size) = (None, "", 0);
         let mut fields = Fields(bytes);
         while let Some((number, value)) = fields.next()? {
             match (number, value) {
-                (1, Value::Bytes(bytes)) => cid = Some(Cid::from_bytes(bytes)?),
+                (1, Value::Bytes(bytes)) => cid = Some(bytes),
                 (2, Value::Bytes(bytes)) => name = str::from_utf8(bytes).map_err(|_| NodeError::Malformed)?,
                 (3, Value::Number(number)) => dag_size = number,
                 _ => return Err(NodeError::Malformed),
             }
         }
-        Ok(Self { cid: cid.ok_or(NodeError::Malformed)?, name: name.to_owned(), dag_size })
+        let (bytes, name) = (cid.ok_or(NodeError::Malformed)?, name.to_owned());
+        Ok(match (Cid::from_bytes(bytes), AnyCid::from_bytes(bytes)?) {
+            (Ok(cid), _) => AnyLink::Known(Self { cid, name, dag_size }),
+            (Err(error), cid) => AnyLink::Foreign { name, error, is_identity: matches!(cid, AnyCid::Identity { .. }) },
+        })
     }
+}
+
+/// A link as it stands in a node.
+enum AnyLink {
+    Known(Link),
+    Foreign {
+        name: String,
+        /// Why it is not known.
+        error: CidError,
+        is_identity: bool,
+    },
 }
 
 fn put_number(out: &mut Vec<u8>, field: u64, number: u64) {
@@ -355,10 +397,10 @@ mod tests {
             ("0a00", NodeError::Malformed),
             ("0a0208", NodeError::Malformed),
             ("0a020804", NodeError::Kind(4)),
-            ("0a020805", NodeError::Shard("its hash is not murmur3-x64-64")),
-            ("0a0408052823", NodeError::Shard("its hash is not murmur3-x64-64")),
-            ("0a0408052822", NodeError::Shard("it has no fan-out")),
-            ("0a0a0805282230ffffffff7f", NodeError::Shard("it has no fan-out")),
+            ("0a020805", NodeError::Shard(ShardError::Hash)),
+            ("0a0408052823", NodeError::Shard(ShardError::Hash)),
+            ("0a0408052822", NodeError::Shard(ShardError::Fanout)),
+            ("0a0a0805282230ffffffff7f", NodeError::Shard(ShardError::Fanout)),
             ("0a0408052a00", NodeError::Malformed),
             ("0a0408021805", NodeError::Sizes),
             ("0a0408022005", NodeError::Sizes),

@@ -11,7 +11,7 @@ use std::vec;
 
 use crate::{
     Cid, Codec,
-    dag_pb::{Kind, Link, NodeError},
+    dag_pb::{Kind, Link, ShardError},
     hamt::{Shard, Slots, Taken, digest},
     read::{ReadError, check_received, decode_node, get},
     store::BlockStore,
@@ -68,11 +68,15 @@ pub fn resolve_path<S: BlockStore + ?Sized>(store: &S, root: &Cid, path: &str) -
 
 /// A directory of one node, or a shard.
 enum DirectoryNode {
-    Plain(Vec<Entry>),
+    Plain {
+        entries: Vec<Entry>,
+        /// Entries that are named in a way that is not known here.
+        foreign: Vec<String>,
+    },
     Shard(Shard),
 }
 
-/// Reads a received block of a directory; its hash is verified.
+/// Reads a received block of a directory and checks its hash.
 fn decode_directory(cid: Cid, block: &[u8]) -> Result<DirectoryNode, ReadError> {
     check_received(&cid, block)?;
     if cid.codec() == Codec::Raw {
@@ -81,22 +85,25 @@ fn decode_directory(cid: Cid, block: &[u8]) -> Result<DirectoryNode, ReadError> 
     let node = decode_node(&cid, block)?;
     match node.kind {
         Kind::File | Kind::RawLeaf => Err(ReadError::NotADirectory { cid }),
-        Kind::Shard { .. } => {
-            let shard = Shard::of_node(node).map_err(|source| ReadError::Node { cid, source })?;
-            Ok(DirectoryNode::Shard(shard))
-        }
+        Kind::Shard { .. } => Ok(DirectoryNode::Shard(Shard::of_node(node).map_err(|error| malformed(cid, error))?)),
         Kind::Directory => {
             let mut entries: Vec<_> = node.links.into_iter().map(Entry::from).collect();
             entries.sort_by(|left, right| left.name.cmp(&right.name));
-            for (index, Entry { name, .. }) in entries.iter().enumerate() {
-                let is_repeated = index > 0 && entries[index - 1].name == *name;
+            let mut names: Vec<_> = entries.iter().map(|entry| &entry.name).chain(&node.foreign).collect();
+            names.sort();
+            for (index, name) in names.iter().enumerate() {
+                let is_repeated = index > 0 && names[index - 1] == *name;
                 if is_repeated || !is_entry_name(name) {
-                    return Err(ReadError::EntryName { cid, name: name.clone() });
+                    return Err(ReadError::EntryName { cid, name: (*name).clone() });
                 }
             }
-            Ok(DirectoryNode::Plain(entries))
+            Ok(DirectoryNode::Plain { entries, foreign: node.foreign })
         }
     }
+}
+
+fn malformed(cid: Cid, error: ShardError) -> ReadError {
+    ReadError::Node { cid, source: error.into() }
 }
 
 /// Where a shard lies in its directory.
@@ -115,14 +122,15 @@ impl Place {
         Self { cid, depth: 0, prefix: 0, slots: None }
     }
 
-    /// Checks that a shard can lie here.
-    fn check(&self, shard: &Shard) -> Result<(), ReadError> {
-        let refuse = |reason| Err(ReadError::Node { cid: self.cid, source: NodeError::Shard(reason) });
-        match self.slots {
-            None => Ok(()),
-            Some(slots) if slots != shard.slots => refuse("its fan-out is not that of the root"),
-            Some(_) if shard.taken.is_empty() => refuse("it is empty"),
-            Some(_) => Ok(()),
+    /// Checks that a node can lie here.
+    fn check(&self, node: &DirectoryNode) -> Result<(), ReadError> {
+        let Some(slots) = self.slots else { return Ok(()) };
+        match node {
+            // A shard leads to shards only.
+            DirectoryNode::Plain { .. } => Err(malformed(self.cid, ShardError::Kind)),
+            DirectoryNode::Shard(shard) if slots != shard.slots => Err(malformed(self.cid, ShardError::OtherFanout)),
+            DirectoryNode::Shard(shard) if shard.taken.is_empty() => Err(malformed(self.cid, ShardError::Empty)),
+            DirectoryNode::Shard(_) => Ok(()),
         }
     }
 
@@ -130,7 +138,7 @@ impl Place {
     fn below(&self, slots: Slots, slot: u32, link: &Link) -> Result<Self, ReadError> {
         let depth = self.depth + 1;
         if depth == slots.depth_max() {
-            return Err(ReadError::Node { cid: link.cid, source: NodeError::Shard("it lies too deep") });
+            return Err(malformed(link.cid, ShardError::TooDeep));
         }
         Ok(Self { cid: link.cid, depth, prefix: self.prefix | slots.prefix(slot, self.depth), slots: Some(slots) })
     }
@@ -172,18 +180,20 @@ impl ListWalk {
             return Ok(());
         };
         let (mut entries, mut shards) = (Vec::new(), Vec::new());
-        match decode_directory(place.cid, block)? {
-            // A shard leads to shards only.
-            DirectoryNode::Plain(_) if place.slots.is_some() => {
-                return Err(ReadError::Node { cid: place.cid, source: NodeError::Shard("it is no shard") });
-            }
-            DirectoryNode::Plain(all) => entries = all,
+        let foreign = |name| Err(ReadError::Foreign { cid: place.cid, name });
+        let node = decode_directory(place.cid, block)?;
+        place.check(&node)?;
+        match node {
+            DirectoryNode::Plain { entries: all, foreign: names } => match names.into_iter().next() {
+                Some(name) => return foreign(name),
+                None => entries = all,
+            },
             DirectoryNode::Shard(shard) => {
-                place.check(&shard)?;
                 for (slot, taken) in shard.taken {
                     match taken {
                         Taken::Entry(link) => entries.push(place.entry(shard.slots, slot, link)?),
                         Taken::Shard(link) => shards.push(place.below(shard.slots, slot, &link)?),
+                        Taken::Foreign(name) => return foreign(name),
                     }
                 }
             }
@@ -262,22 +272,24 @@ impl PathWalk {
             Some(_) => self.directories.last().copied().unwrap_or(place.cid),
         };
         let no_entry = || ReadError::NoEntry { cid: directory, name: name.clone() };
-        let next = match decode_directory(place.cid, block)? {
-            DirectoryNode::Plain(_) if place.slots.is_some() => {
-                return Err(ReadError::Node { cid: place.cid, source: NodeError::Shard("it is no shard") });
-            }
-            DirectoryNode::Plain(entries) => {
+        let foreign = || ReadError::Foreign { cid: directory, name: name.clone() };
+        let node = decode_directory(place.cid, block)?;
+        place.check(&node)?;
+        let next = match node {
+            DirectoryNode::Plain { foreign: names, .. } if names.contains(name) => return Err(foreign()),
+            DirectoryNode::Plain { entries, .. } => {
                 let entry = entries.into_iter().find(|entry| entry.name == *name);
                 Place::root(entry.ok_or_else(no_entry)?.cid)
             }
             DirectoryNode::Shard(shard) => {
-                place.check(&shard)?;
                 let slot = shard.slots.of(digest(name), place.depth);
                 match shard.taken.into_iter().find(|(taken, _)| *taken == slot) {
                     Some((_, Taken::Shard(link))) => place.below(shard.slots, slot, &link)?,
                     Some((_, Taken::Entry(link))) if link.name == *name => {
                         Place::root(place.entry(shard.slots, slot, link)?.cid)
                     }
+                    // Without a name it is a shard, and the entry may lie below it.
+                    Some((_, Taken::Foreign(other))) if other == *name || other.is_empty() => return Err(foreign()),
                     _ => return Err(no_entry()),
                 }
             }

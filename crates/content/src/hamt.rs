@@ -11,12 +11,12 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    dag_pb::{Kind, Link, Node, NodeError},
+    dag_pb::{Kind, Link, Node, ShardError},
     unixfs::{BlockSink, DirectoryError, FinishError, Imported, Profile},
 };
 
 /// Slots of a shard that is made here, as everywhere.
-pub const FANOUT: u32 = 256;
+const FANOUT: u32 = 256;
 /// Slots of a shard that is read: powers of two within these.
 const FANOUT_MIN: u32 = 8;
 const FANOUT_MAX: u32 = 1024;
@@ -48,7 +48,7 @@ impl Slots {
     /// The slot that a digest has at a depth below [`Self::depth_max`]; the root has depth 0.
     pub(crate) fn of(self, digest: u64, depth: u32) -> u32 {
         let rest = digest << (depth * self.bits);
-        // At most `fanout`.
+        // Below `fanout`.
         (rest >> (DIGEST_BITS - self.bits)) as u32
     }
 
@@ -69,6 +69,14 @@ impl Slots {
 
     fn label(self, slot: u32, name: &str) -> String {
         format!("{slot:0digits$X}{name}", digits = self.digits())
+    }
+
+    /// The slot of a link, and the name behind it.
+    fn parse(self, label: &str) -> Result<(u32, &str), ShardError> {
+        let (digits, name) = label.split_at_checked(self.digits()).ok_or(ShardError::Slot)?;
+        let slot = u32::from_str_radix(digits, 16).map_err(|_| ShardError::Slot)?;
+        let is_plain = slot < self.fanout() && self.label(slot, "") == digits;
+        if is_plain { Ok((slot, name)) } else { Err(ShardError::Slot) }
     }
 }
 
@@ -132,32 +140,34 @@ pub(crate) enum Taken {
     /// An entry under its own name.
     Entry(Link),
     Shard(Link),
+    /// An entry, or a shard, that is named in a way that is not known here.
+    Foreign(String),
 }
 
 impl Shard {
-    /// Takes a node for a shard: its links are in the order of their slots, which are those that it says are taken.
-    pub(crate) fn of_node(node: Node) -> Result<Self, NodeError> {
+    /// Takes a node for a shard: its links are in slots of their own, which are those that it says are taken.
+    pub(crate) fn of_node(node: Node) -> Result<Self, ShardError> {
         let Kind::Shard { fanout } = node.kind else {
-            return Err(NodeError::Shard("it is no shard"));
+            return Err(ShardError::Kind);
         };
-        let slots = Slots::new(fanout).ok_or(NodeError::Shard("its fan-out is not one of 8, 16, …, 1024"))?;
-        let mut taken: Vec<(u32, Taken)> = Vec::with_capacity(node.links.len());
+        let slots = Slots::new(fanout).ok_or(ShardError::Fanout)?;
+        let mut taken = Vec::with_capacity(node.links.len() + node.foreign.len());
         for mut link in node.links {
-            let (label, name) =
-                link.name.split_at_checked(slots.digits()).ok_or(NodeError::Shard("a link has no slot"))?;
-            let slot = u32::from_str_radix(label, 16).map_err(|_| NodeError::Shard("a link has no slot"))?;
-            if slots.label(slot, name) != link.name || slot >= slots.fanout() {
-                return Err(NodeError::Shard("a slot is not written as it is made"));
-            }
-            if taken.last().is_some_and(|(last, _)| *last >= slot) {
-                return Err(NodeError::Shard("its links are not in the order of their slots"));
-            }
+            let (slot, name) = slots.parse(&link.name)?;
             link.name = name.to_owned();
             taken.push((slot, if link.name.is_empty() { Taken::Shard(link) } else { Taken::Entry(link) }));
         }
+        for link in node.foreign {
+            let (slot, name) = slots.parse(&link)?;
+            taken.push((slot, Taken::Foreign(name.to_owned())));
+        }
+        taken.sort_by_key(|(slot, _)| *slot);
+        if taken.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+            return Err(ShardError::SlotTwice);
+        }
         let zeros = node.data.iter().take_while(|byte| **byte == 0).count();
         if bit_field(taken.iter().map(|(slot, _)| *slot)) != node.data[zeros..] {
-            return Err(NodeError::Shard("its links are not in the slots that it says are taken"));
+            return Err(ShardError::BitField);
         }
         Ok(Self { slots, taken })
     }
@@ -184,8 +194,18 @@ mod tests {
     #[test]
     fn names_have_the_digests_of_murmur3() {
         // From the reference implementation: the first halves of x64-128 with seed 0.
-        for (name, expected) in [("", 0), ("hello", 0xcbd8_a7b3_41bd_9b02), ("hello world", 0x533f_6046_eb7f_610e)] {
-            assert_eq!(digest(name), expected, "{name:?}");
+        for (name, expected) in [
+            (String::new(), 0),
+            ("hello".into(), 0xcbd8_a7b3_41bd_9b02),
+            ("hello world".into(), 0x533f_6046_eb7f_610e),
+            ("é".into(), 0xc918_7aa4_11d4_63e8),
+            ("x".repeat(15), 0x1cfd_62ba_c822_c29a),
+            ("x".repeat(16), 0x68cc_bbac_d925_43dd),
+            ("x".repeat(17), 0xe298_65ce_a229_de93),
+            ("é".repeat(40), 0x176f_1119_0e9f_15fd),
+            ("y".repeat(255), 0xe293_88d8_64e4_3cef),
+        ] {
+            assert_eq!(digest(&name), expected, "{name:?}");
         }
     }
 
@@ -238,12 +258,11 @@ mod tests {
             (256, &[4, 0], &["0aa"]),
             (256, &[2], &["00a"]),
             (256, &[1], &["00a", "00b"]),
-            (256, &[3], &["01a", "00b"]),
             (256, &[3], &["00a"]),
             (256, &[], &["00a"]),
             (8, &[1, 0], &["8a"]),
         ] {
-            assert!(matches!(shard(fanout, data, names), Err(NodeError::Shard(_))), "{fanout} {data:?} {names:?}");
+            assert!(shard(fanout, data, names).is_err(), "{fanout} {data:?} {names:?}");
         }
         assert!(Shard::of_node(Node::directory(vec![])).is_err());
     }

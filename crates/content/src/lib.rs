@@ -6,7 +6,7 @@
 //!   `ipfs-unixfs-importer` does under the same profile. [`file_cid`] names bytes in memory, [`tree`] whole directories.
 //! - [`store`] keeps blocks: [`BlockStore`] is the trait, [`MemoryStore`] the one for tests and simulations.
 //! - [`read`] puts files together again, [`directory`] lists directories and follows paths; neither believes a byte
-//!   before its hash matches. Directories too large for a block are tries of shards, which [`hamt`] makes and reads.
+//!   before its hash matches. Directories too large for a block are tries of shards (`hamt`).
 //! - [`traversal`] walks over everything below a name, or over the part that a question is about, depth first.
 //! - [`car`] moves blocks in and out in the archives of IPFS.
 //! - `disk` (feature `store`) keeps blocks in files and moves directories in and out.
@@ -27,7 +27,7 @@ pub mod disk;
 pub mod fetch;
 #[cfg(feature = "http")]
 pub mod gateway;
-pub mod hamt;
+mod hamt;
 mod multibase;
 #[cfg(feature = "http")]
 pub mod public;

@@ -52,6 +52,8 @@ pub enum ReadError {
     NoEntry { cid: Cid, name: String },
     #[error("directory {cid} has an entry {name:?}, which is no name, not the only one or not where it belongs")]
     EntryName { cid: Cid, name: String },
+    #[error("{name:?} in directory {cid} is named by another hash or codec than are read here")]
+    Foreign { cid: Cid, name: String },
     #[error("path has more than {PATH_DEPTH_MAX} names")]
     PathTooDeep,
     #[error("directory {cid} has more than {entries_max} entries")]

@@ -11,7 +11,7 @@ use std::{collections::BTreeSet, ops::Range};
 
 use crate::{
     Cid, Codec,
-    dag_pb::{self, Kind, Node},
+    dag_pb::{self, Kind, Node, NodeError},
     directory::{ResolvedPath, resolve_path},
     hamt::{Shard, Taken},
     read::{ReadError, check_received, decode_node, get},
@@ -205,20 +205,23 @@ impl DagWalk {
         if pending.part == Part::All {
             return Ok(links()?.into_iter().map(|link| (link.cid, Part::All)).collect());
         }
-        // What is neither file nor directory is one block.
-        let Ok(node) = decode_node(&cid, block) else {
-            return Ok(Vec::new());
+        let node = match decode_node(&cid, block) {
+            // Something of it would be missing.
+            Err(error @ ReadError::Node { source: NodeError::Link(_) | NodeError::Shard(_), .. }) => return Err(error),
+            // What is neither file nor directory is one block.
+            Err(_) => return Ok(Vec::new()),
+            Ok(node) => node,
         };
         Ok(match (node.kind, pending.part) {
             (Kind::Directory, _) => Vec::new(),
             // The names of entries are known once all shards are.
             (Kind::Shard { .. }, _) => {
-                let taken = Shard::of_node(node).map(|shard| shard.taken).unwrap_or_default();
-                let shard = |(_, taken)| match taken {
+                let shard = Shard::of_node(node).map_err(|error| ReadError::Node { cid, source: error.into() })?;
+                let below = |(_, taken)| match taken {
                     Taken::Shard(link) => Some((link.cid, Part::Entity)),
-                    Taken::Entry(_) => None,
+                    Taken::Entry(_) | Taken::Foreign(_) => None,
                 };
-                taken.into_iter().filter_map(shard).collect()
+                shard.taken.into_iter().filter_map(below).collect()
             }
             (Kind::File | Kind::RawLeaf, Part::Bytes(start)) => self.links_in_range(start, &node),
             (Kind::File | Kind::RawLeaf, _) => node.links.iter().map(|link| (link.cid, Part::All)).collect(),

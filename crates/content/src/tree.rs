@@ -91,10 +91,16 @@ fn import_branches<S: BlockSink>(
         };
         directory.add(name, imported)?;
     }
-    directory.finish(sink).map_err(|error| match error {
-        FinishError::Directory(error) => error.into(),
-        FinishError::Sink(error) => TreeError::Sink(error),
-    })
+    Ok(directory.finish(sink)?)
+}
+
+impl<E> From<FinishError<E>> for TreeError<E> {
+    fn from(error: FinishError<E>) -> Self {
+        match error {
+            FinishError::Directory(error) => error.into(),
+            FinishError::Sink(error) => Self::Sink(error),
+        }
+    }
 }
 
 #[cfg(test)]

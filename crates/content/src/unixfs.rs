@@ -2,7 +2,7 @@
 //!
 //! A file of one chunk is that chunk. A longer one is a tree whose leaves all lie at the same depth: every `links_max`
 //! nodes get a parent, then every `links_max` parents, until one is left. A directory is one node with a link for each
-//! entry, in the order of the bytes of their names; above a size it is cut into shards (see [`hamt`]).
+//! entry, in the order of the bytes of their names; above a size it is cut into shards (module `hamt`).
 //!
 //! The CIDs equal those of the npm package `ipfs-unixfs-importer` under the profile of the same name.
 

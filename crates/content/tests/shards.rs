@@ -6,7 +6,7 @@ mod nodes;
 use std::collections::BTreeSet;
 
 use althing_content::{
-    BlockStore, Cid, Codec, MemoryStore, Profile, ReadError, Scope, Traversal,
+    BlockStore, Cid, Codec, MemoryStore, Profile, ReadError, Scope, Traversal, Version,
     dag_pb::{Kind, Link, Node, NodeError},
     directory::{Entry, list, list_at_most, resolve, resolve_path},
     put_bytes, put_tree,
@@ -111,7 +111,7 @@ struct FanoutRow {
 #[test]
 fn shards_of_other_widths_are_read() {
     let vectors: Vectors = serde_json::from_str(include_str!("vectors/vectors.json")).expect("vectors.json");
-    assert_eq!(vectors.fanouts.len(), 3);
+    assert_eq!(vectors.fanouts.len(), 6);
     for row in vectors.fanouts {
         let store = MemoryStore::new();
         for block in row.blocks {
@@ -191,6 +191,45 @@ fn shards_that_lead_astray_are_refused() {
     assert!(matches!(list(&store, &root), Err(ReadError::NotADirectory { cid }) if cid == leaf));
     assert!(matches!(read_file(&store, &good, 10), Err(ReadError::NotAFile { .. })));
     assert_eq!(list(&store, &empty).expect("an empty directory is one"), []);
+}
+
+/// Keeps the node with its last link leading to an identity CID, as kubo makes them with `--inline`.
+fn put_inline(store: &MemoryStore, node: &Node) -> Cid {
+    let (known, inline) = (node.links.last().expect("a link").cid.to_bytes(), [1, 0x55, 0, 0]);
+    let mut block = node.encode();
+    let at = block.windows(known.len()).rposition(|bytes| bytes == known).expect("there");
+    // The lengths of the CID and of the link, and what lies between them.
+    (block[at - 1], block[at - 3]) = (4, block[at - 3] - 32);
+    block.splice(at..at + known.len(), inline);
+    let cid = Cid::of_dag_pb_block(Version::V1, &block);
+    store.put(&cid, &block).expect("put");
+    cid
+}
+
+#[test]
+fn an_entry_that_is_named_otherwise_does_not_hide_those_beside_it() {
+    let store = MemoryStore::new();
+    let leaf = put_bytes(&store, Profile::V1_2025, b"x").expect("put").cid;
+    let (here, other) = (name_at(&[7]), name_at(&[8]));
+    let in_shards = vec![link(leaf, &format!("07{here}")), link(leaf, &format!("08{other}"))];
+    let mut names = [&here, &other];
+    names.sort();
+    let [first, last] = names.map(|name| link(leaf, name));
+    for (node, known, foreign) in [
+        (Node::shard(256, vec![1, 0x80], in_shards), &here, &other),
+        (Node::directory(vec![first, last]), names[0], names[1]),
+    ] {
+        let root = put_inline(&store, &node);
+        assert_eq!(resolve(&store, &root, known).expect("resolve"), leaf);
+        for read in [resolve(&store, &root, foreign).map(drop), list(&store, &root).map(drop)] {
+            assert!(matches!(read, Err(ReadError::Foreign { name, .. }) if name == *foreign));
+        }
+        let blocks = blocks_of(&store, &root, "", Scope::All);
+        assert_eq!(blocks, [root, leaf], "what is in a name is in no other block");
+    }
+    // A shard that cannot be looked for is no reason to say that an entry is not there.
+    let way = put_inline(&store, &Node::shard(256, vec![0x80], vec![link(leaf, "07")]));
+    assert!(matches!(resolve(&store, &way, &here), Err(ReadError::Foreign { .. })));
 }
 
 #[test]

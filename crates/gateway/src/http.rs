@@ -37,21 +37,30 @@ use axum::{
     },
     routing::{get, post},
 };
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use futures::future::{Either, ready};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
+use sha2::{Digest as _, Sha256};
 use std::{
-    sync::Arc,
+    sync::{Arc, LazyLock},
     time::{Duration, UNIX_EPOCH},
 };
 use tokio::sync::{mpsc, oneshot};
 
 /// What fits into an order by its CID, and the rest of a request.
 const BODY_BYTES_MAX: usize = CONTENT_INPUT_BYTES_MAX as usize + (1 << 20);
-/// What the page may do: nothing from elsewhere, and nothing that an answer says.
-const PAGE_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
-                           connect-src 'self'; img-src 'self' data:; media-src blob:; base-uri 'none'; \
-                           form-action 'none'; frame-ancestors 'none'";
+/// What people see who open the gateway's address in a browser.
+const PAGE: &str = include_str!("page.html");
+/// What the page may do: run its own script and nothing else, ask this gateway alone.
+static PAGE_POLICY: LazyLock<String> = LazyLock::new(|| {
+    let script = PAGE.split_once("<script>").and_then(|(_, rest)| rest.split_once("</script>")).unwrap_or_default().0;
+    let digest = BASE64_STANDARD.encode(Sha256::digest(script));
+    format!(
+        "default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; connect-src 'self'; \
+         img-src 'self' data:; media-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+});
 /// How long a listing waits for what models take.
 const LISTING_WAIT: Duration = Duration::from_secs(2);
 
@@ -65,10 +74,7 @@ struct Shared {
 /// The API of a gateway for the holders of `keys`.
 pub fn router(gateway: Arc<Gateway>, keys: ApiKeys) -> Router {
     Router::new()
-        .route(
-            "/",
-            get(|| async { ([(header::CONTENT_SECURITY_POLICY, PAGE_POLICY)], Html(include_str!("page.html"))) }),
-        )
+        .route("/", get(|| async { ([(header::CONTENT_SECURITY_POLICY, PAGE_POLICY.as_str())], Html(PAGE)) }))
         .route("/healthz", get(health))
         .route("/v1/models", get(models))
         .route("/v1/models/{*name}", get(model))

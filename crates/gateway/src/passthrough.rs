@@ -95,23 +95,27 @@ impl Passthrough {
 /// names, since clients stop listening there.
 #[derive(Debug, Default)]
 pub struct HeldEnd {
+    /// The end and what came after it, or a line that is not whole yet.
     held: String,
+    is_over: bool,
 }
 
 impl HeldEnd {
     /// Takes what came; gives what may go on.
     pub fn take(&mut self, piece: &str) -> String {
-        self.held.push_str(piece);
-        let mut free = 0;
-        for line in self.held.split_inclusive('\n') {
-            let is_end = line.strip_prefix("data:").is_some_and(|data| data.trim() == "[DONE]");
-            if is_end || !line.ends_with('\n') {
-                break;
+        let mut free = String::new();
+        for part in piece.split_inclusive('\n') {
+            self.held.push_str(part);
+            if self.is_over || !part.ends_with('\n') {
+                continue;
             }
-            free += line.len();
+            self.is_over = self.held.strip_prefix("data:").is_some_and(|data| data.trim() == "[DONE]");
+            if !self.is_over {
+                free.push_str(&self.held);
+                self.held.clear();
+            }
         }
-        let rest = self.held.split_off(free);
-        std::mem::replace(&mut self.held, rest)
+        free
     }
 
     /// What was held back.
@@ -141,7 +145,7 @@ mod tests {
     #[test]
     fn the_end_of_a_stream_is_held_back_however_it_is_cut() {
         let stream = "data: {\"a\":1}\n\ndata: [DONE] \n\n: after\n";
-        for size in 1..stream.len() {
+        for size in 1..=stream.len() {
             let (mut held, mut passed) = (HeldEnd::default(), String::new());
             let chars: Vec<char> = stream.chars().collect();
             for piece in chars.chunks(size) {

@@ -6,6 +6,7 @@
 //! calls back.
 
 mod inputs;
+mod lines;
 mod schema;
 mod webhook;
 
@@ -20,6 +21,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use eventsource_stream::Eventsource as _;
 use futures::StreamExt as _;
 use inputs::Inputs;
+use lines::{Lines, NotText};
 use parking_lot::Mutex;
 use reqwest::{
     Method, RequestBuilder, Response, StatusCode,
@@ -196,23 +198,30 @@ impl Cog {
 
     async fn follow(&self, response: Response, emit: Emit<'_>) -> Result<(String, Prediction), AdapterError> {
         let broken = |why: String| AdapterError::Failed(format!("the stream of events broke off: {why}"));
-        let (mut said, mut bytes) = (String::new(), 0usize);
-        let bytes_max = self.prediction_bytes_max();
-        // Counted before they are parsed, so that one endless event ends too.
-        let pieces = futures::stream::unfold(Some(response), |response| async {
-            let mut response = response?;
-            match self.server.next(&mut response).await {
-                Ok(None) => None,
-                Ok(Some(piece)) => Some((Ok(piece), Some(response))),
-                Err(error) => Some((Err(error), None)),
+        let mut said = String::new();
+        let no_text = || broken("it is no text".into());
+        let start = Some((response, Lines::default(), self.prediction_bytes_max()));
+        let lines = futures::stream::unfold(start, |state| async {
+            let (mut response, mut lines, mut bytes_left) = state?;
+            loop {
+                if let Some(line) = lines.next() {
+                    return Some((line.map_err(|NotText| no_text()), Some((response, lines, bytes_left))));
+                }
+                match self.server.next(&mut response).await {
+                    // Counted before there is a line, so that one endless line ends too.
+                    Ok(Some(piece)) if piece.len() > bytes_left => {
+                        return Some((Err(too_large(self.output_bytes_max)), None));
+                    }
+                    Ok(Some(piece)) => {
+                        bytes_left -= piece.len();
+                        lines.push(piece);
+                    }
+                    Ok(None) => return lines.finish().map(|line| (line.map_err(|NotText| no_text()), None)),
+                    Err(error) => return Some((Err(error), None)),
+                }
             }
         });
-        let pieces = pieces.map(|piece| {
-            let piece = piece?;
-            bytes = bytes.saturating_add(piece.len());
-            if bytes > bytes_max { Err(too_large(self.output_bytes_max)) } else { Ok(piece) }
-        });
-        let mut events = std::pin::pin!(pieces.eventsource());
+        let mut events = std::pin::pin!(lines.eventsource());
         while let Some(event) = events.next().await {
             let event = event.map_err(|error| match error {
                 eventsource_stream::EventStreamError::Transport(error) => error,

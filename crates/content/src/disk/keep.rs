@@ -6,8 +6,9 @@
 //! - Whoever adds something that takes long **announces it** ([`BlobStore::adding`]): nothing that was put since goes
 //!   until the adding ends, so there is time to pin it. It does not count against the quota as long. The announcement is
 //!   a lock on a file, which ends with its process, however that ends. What is put by way of it is forced to disk all
-//!   at once by the pin, where the system can do that: one by one, small blocks take a hundred times as long. Until
-//!   then a power failure may leave blocks that are damaged. They are found to be when they are read, and put anew.
+//!   at once by the pin, where the system can do that (Linux): one by one, small blocks take a hundred times as long.
+//!   Until then a power failure may leave blocks that are damaged. They are found to be when they are read, and put
+//!   anew; so whoever pins has put or read every block.
 //!
 //! Evicting fits those who serve: a provider that refused new blocks could not publish its next answer, and the oldest
 //! answers are those that nobody will ask for any more. But an answer must be there as long as it can be contested, and
@@ -21,7 +22,8 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io,
-    path::{Path, PathBuf},
+    ops::Deref,
+    path::PathBuf,
     sync::{Arc, PoisonError},
     time::{Duration, SystemTime},
 };
@@ -64,40 +66,62 @@ pub struct Usage {
 
 /// Something is being added; see the module. As a store it is the one that it is added to.
 #[derive(Debug)]
-pub struct Adding {
-    store: Arc<BlobStore>,
-    announcement: Announcement,
-}
-
-impl Drop for Adding {
-    fn drop(&mut self) {
-        self.store.end(&self.announcement);
-    }
-}
+pub struct Adding(Announcement<Arc<BlobStore>>);
 
 impl BlockStore for Adding {
     fn get(&self, cid: &Cid) -> Result<Option<Vec<u8>>, StoreError> {
-        self.store.get(cid)
+        self.0.store.get(cid)
     }
 
     fn put(&self, cid: &Cid, block: &[u8]) -> Result<(), StoreError> {
-        self.store.put_as(cid, block, Durability::WithPin)
+        self.0.store.put_as(cid, block, Durability::WithPin)
     }
 
     fn has(&self, cid: &Cid) -> Result<bool, StoreError> {
-        self.store.has(cid)
+        self.0.store.has(cid)
     }
 
     fn touch(&self, cid: &Cid) -> Result<bool, StoreError> {
-        self.store.touch(cid)
+        self.0.store.touch(cid)
     }
 }
 
-/// A file that is locked as long as something is added.
+/// A file that is locked as long as something is added to a store.
 #[derive(Debug)]
-struct Announcement {
+struct Announcement<S: Deref<Target = BlobStore>> {
+    store: S,
     path: PathBuf,
     _file: File,
+}
+
+impl<S: Deref<Target = BlobStore>> Announcement<S> {
+    fn of(store: S) -> Result<Self, StoreError> {
+        let path = store.root.join("adding").join(unique_name());
+        // Locked before others can see it: they would take it for one whose owner is gone.
+        let temporary = store.write_temporary(b"", Durability::WithPin)?;
+        let file = File::options().append(true).open(&temporary.0).map_err(at(&temporary.0))?;
+        file.lock()
+            .or_else(|error| if error.kind() == io::ErrorKind::Unsupported { Ok(()) } else { Err(error) })
+            .map_err(at(&temporary.0))?;
+        let mut locked = store.locked()?;
+        file.set_modified(store.options.clock.now()).map_err(at(&temporary.0))?;
+        fs::rename(&temporary.0, &path).map_err(at(&path))?;
+        locked.counts.adding += 1;
+        drop(locked);
+        Ok(Self { store, path, _file: file })
+    }
+}
+
+impl<S: Deref<Target = BlobStore>> Drop for Announcement<S> {
+    fn drop(&mut self) {
+        let mut counts = self.store.counts();
+        counts.adding = counts.adding.saturating_sub(1);
+        // What was added and not pinned counts from now on.
+        counts.unpinned = None;
+        drop(counts);
+        // Without its owner it would be removed by the next that looks.
+        let _ = fs::remove_file(&self.path);
+    }
 }
 
 /// What pins reach.
@@ -114,20 +138,14 @@ impl BlobStore {
     /// 1 byte or more, and less than 256 with everything but letters, digits and `-._~` percent-encoded.
     pub fn pin(&self, name: &str, cid: &Cid) -> Result<(), ReadError> {
         let path = self.pin_path(name)?;
-        let announcement = self.announce()?;
-        let pinned = self.pin_announced(&path, cid);
-        self.end(&announcement);
-        pinned
-    }
-
-    fn pin_announced(&self, path: &Path, cid: &Cid) -> Result<(), ReadError> {
+        let _announcement = Announcement::of(self)?;
         // Whatever is collected at this moment is either missed here or too young to be removed.
         if let Some(problem) = self.mark_below(cid, &mut BTreeSet::new(), |cid| self.touch(cid))? {
             return Err(problem);
         }
         self.sync_blocks()?;
         let temporary = self.write_temporary(format!("{cid}\n").as_bytes(), Durability::Now)?;
-        fs::rename(&temporary.0, path).map_err(at(path))?;
+        fs::rename(&temporary.0, &path).map_err(at(&path))?;
         sync_directory(&self.root.join("pins"))?;
         Ok(())
     }
@@ -168,34 +186,7 @@ impl BlobStore {
 
     /// Announces that something is being added, until the result is dropped.
     pub fn adding(self: &Arc<Self>) -> Result<Adding, StoreError> {
-        Ok(Adding { store: Arc::clone(self), announcement: self.announce()? })
-    }
-
-    fn announce(&self) -> Result<Announcement, StoreError> {
-        let path = self.root.join("adding").join(unique_name());
-        // Locked before others can see it: they would take it for one whose owner is gone.
-        let temporary = self.write_temporary(b"", Durability::WithPin)?;
-        let file = File::options().append(true).open(&temporary.0).map_err(at(&temporary.0))?;
-        file.lock()
-            .or_else(|error| if error.kind() == io::ErrorKind::Unsupported { Ok(()) } else { Err(error) })
-            .map_err(at(&temporary.0))?;
-        let locked = self.locked()?;
-        file.set_modified(self.options.clock.now()).map_err(at(&temporary.0))?;
-        fs::rename(&temporary.0, &path).map_err(at(&path))?;
-        let mut locked = locked;
-        locked.counts.adding += 1;
-        drop(locked);
-        Ok(Announcement { path, _file: file })
-    }
-
-    fn end(&self, announcement: &Announcement) {
-        let mut counts = self.counts();
-        counts.adding = counts.adding.saturating_sub(1);
-        // What was added and not pinned counts from now on.
-        counts.unpinned = None;
-        drop(counts);
-        // Without its owner it would be removed by the next that looks.
-        let _ = fs::remove_file(&announcement.path);
+        Ok(Adding(Announcement::of(Arc::clone(self))?))
     }
 
     /// Removes every block that no pin reaches and that was put, or put again, more than `age_min` ago, before anything

@@ -8,8 +8,9 @@
 //! <root>/lock                                              locked while a block gets its place, or loses it
 //! ```
 //!
-//! Blocks and pins are written to `tmp`, forced to disk and then renamed, so a crash at any moment leaves whole ones only.
-//! What a crash leaves in `tmp` is removed at a later open, once it is old enough that no living process can own it.
+//! Blocks and pins are written to `tmp`, forced to disk and then renamed, so a crash at any moment leaves whole ones only;
+//! `keep` says where that is left to a pin. What a crash leaves in `tmp` is removed at a later open, once it is old enough
+//! that no living process can own it.
 //!
 //! `keep` says what stays: pins, garbage collection and the quota. `paths` moves files and directories in and out.
 //! Several processes may share a store; each counts the bytes that it found and wrote itself.
@@ -48,6 +49,9 @@ pub struct BlobStore {
     root: PathBuf,
     options: Options,
     lock: File,
+    /// The directory of the blocks, open from the start, so that no error of writing back goes unnoticed.
+    #[cfg(target_os = "linux")]
+    blocks: File,
     counts: Mutex<Counts>,
     /// One looks for room at a time.
     evicting: Mutex<()>,
@@ -161,6 +165,11 @@ fn sync_directory(path: &Path) -> Result<(), StoreError> {
     if cfg!(unix) { File::open(path).and_then(|directory| directory.sync_all()).map_err(at(path)) } else { Ok(()) }
 }
 
+/// Forces the bytes of a file to disk. When it was written or touched last need not survive.
+fn sync_file(path: &Path) -> Result<(), StoreError> {
+    File::options().append(true).open(path).and_then(|file| file.sync_data()).map_err(at(path))
+}
+
 /// When a block was written or touched.
 fn modified(metadata: &fs::Metadata) -> SystemTime {
     metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH)
@@ -198,7 +207,17 @@ impl BlobStore {
         sync_directory(&blocks)?;
         sync_directory(&root)?;
 
-        let store = Self { root, options, lock, counts: Mutex::default(), evicting: Mutex::default() };
+        #[cfg(target_os = "linux")]
+        let blocks = File::open(&blocks).map_err(at(&blocks))?;
+        let store = Self {
+            root,
+            options,
+            lock,
+            #[cfg(target_os = "linux")]
+            blocks,
+            counts: Mutex::default(),
+            evicting: Mutex::default(),
+        };
         store.remove_leftovers()?;
         let mut bytes = 0;
         store.for_each_block(|_, metadata| {
@@ -293,7 +312,13 @@ impl BlobStore {
         let temporary = self.write_temporary(block, durability)?;
         let mut locked = self.locked()?;
         set_modified(&temporary.0, self.options.clock.now()).map_err(at(&temporary.0))?;
-        let bytes_replaced = fs::metadata(&path).map_or(0, |metadata| metadata.len());
+        let replaced = fs::metadata(&path).ok();
+        let bytes_replaced = replaced.as_ref().map_or(0, fs::Metadata::len);
+        // Somebody else may have put it meanwhile, and counts on it.
+        let is_now = durability.is_now() || replaced.is_some();
+        if is_now && !durability.is_now() {
+            sync_file(&temporary.0)?;
+        }
         fs::rename(&temporary.0, &path).map_err(at(&path))?;
         let counts = &mut *locked.counts;
         counts.bytes = counts.bytes.saturating_sub(bytes_replaced).saturating_add(block.len() as u64);
@@ -302,7 +327,7 @@ impl BlobStore {
         }
         drop(locked);
         match path.parent() {
-            Some(directory) if durability.is_now() => sync_directory(directory),
+            Some(directory) if is_now => sync_directory(directory),
             _ => Ok(()),
         }
     }
@@ -310,19 +335,23 @@ impl BlobStore {
     /// Forces a block that has its place to disk.
     fn sync_block(&self, cid: &Cid) -> Result<(), StoreError> {
         let path = self.block_path(cid);
-        match File::open(&path).and_then(|file| file.sync_all()) {
-            // Collected in this very moment, at an age at which nobody counts on it.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            synced => synced.map_err(at(&path)),
-        }?;
+        match sync_file(&path) {
+            // Collected in this very moment, by somebody who leaves nothing any time.
+            Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(()),
+            synced => synced?,
+        }
         path.parent().map_or(Ok(()), sync_directory)
     }
 
     /// Keeps a block. A block that is there already becomes young again; a damaged one is replaced.
     fn put_as(&self, cid: &Cid, block: &[u8], durability: Durability) -> Result<(), StoreError> {
         check_block(cid, block)?;
+        let is_here = match self.get(cid) {
+            Err(StoreError::Corrupt { .. }) => false,
+            block => block?.is_some(),
+        };
         // Unless it is collected in this very moment: then it is written again.
-        if matches!(self.get(cid), Ok(Some(_))) && self.touch(cid)? {
+        if is_here && self.touch(cid)? {
             // It may have been put by somebody who leaves that to a pin.
             return if durability.is_now() { self.sync_block(cid) } else { Ok(()) };
         }
@@ -339,11 +368,7 @@ impl BlobStore {
     /// Forces all blocks to disk.
     fn sync_blocks(&self) -> Result<(), StoreError> {
         #[cfg(target_os = "linux")]
-        {
-            let path = self.root.join("blocks");
-            let directory = File::open(&path).map_err(at(&path))?;
-            rustix::fs::syncfs(directory).map_err(|error| at(&path)(error.into()))?;
-        }
+        rustix::fs::syncfs(&self.blocks).map_err(|error| at(&self.root.join("blocks"))(error.into()))?;
         Ok(())
     }
 }

@@ -25,7 +25,7 @@ mod stream;
 use std::{collections::BTreeSet, ops::Range, sync::Arc, time::Duration};
 
 use axum::{
-    Json, Router,
+    Router,
     body::Body,
     extract::{Path, Query, State},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
@@ -54,6 +54,10 @@ pub const RAW_BLOCK_TYPE: &str = "application/vnd.ipld.raw";
 pub const SNIFF_SIZE: usize = 64 * 1024;
 /// Most entries of a directory that is given as JSON; of larger ones paths and archives are.
 pub const LISTED_MAX: usize = 64 * 1024;
+/// Directories that are listed at a time.
+const LISTS_MAX: usize = 16;
+/// How long a list waits for others.
+const LIST_WAIT: Duration = Duration::from_secs(5);
 
 const TEXT_TYPE: &str = "text/plain; charset=utf-8";
 const BYTES_TYPE: &str = "application/octet-stream";
@@ -89,6 +93,7 @@ pub fn router_with<S: BlockStore + Send + Sync + 'static>(store: Arc<S>, setting
     let serving = Serving {
         store: Arc::new(Permitted { store, denied }),
         cars: Arc::new(Semaphore::new(settings.cars_max)),
+        lists: Arc::new(Semaphore::new(LISTS_MAX)),
         stall_max: settings.stall_max,
     };
     let methods = || get(serve::<S>).options(async || StatusCode::NO_CONTENT);
@@ -104,12 +109,15 @@ pub fn router_with<S: BlockStore + Send + Sync + 'static>(store: Arc<S>, setting
 struct Serving<S> {
     store: Arc<Permitted<S>>,
     cars: Arc<Semaphore>,
+    /// Directories that are listed at a time: the large ones take many blocks and much memory.
+    lists: Arc<Semaphore>,
     stall_max: Duration,
 }
 
 impl<S> Clone for Serving<S> {
     fn clone(&self) -> Self {
-        Self { store: Arc::clone(&self.store), cars: Arc::clone(&self.cars), stall_max: self.stall_max }
+        let Self { store, cars, lists, stall_max } = self;
+        Self { store: Arc::clone(store), cars: Arc::clone(cars), lists: Arc::clone(lists), stall_max: *stall_max }
     }
 }
 
@@ -168,9 +176,14 @@ enum Answer<S> {
         etag: String,
         reader: FileReader<S>,
     },
+    /// A directory that is to be listed.
     Directory {
         cid: Cid,
-        entries: Vec<Entry>,
+    },
+    List {
+        cid: Cid,
+        json: Vec<u8>,
+        permit: OwnedSemaphorePermit,
     },
     Car {
         etag: String,
@@ -205,7 +218,7 @@ enum GatewayError {
     EntityBytes { size: u64 },
     #[error("block {cid} is not here, and only what is was asked for")]
     NotCached { cid: Cid },
-    #[error("too many archives are being sent: ask again in {RETRY_AFTER_SECONDS} seconds, or for blocks")]
+    #[error("too much is being sent: ask again in {RETRY_AFTER_SECONDS} seconds, or for blocks")]
     Busy,
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -232,6 +245,10 @@ async fn serve<S: BlockStore + Send + Sync + 'static>(
         GatewayError::Read(ReadError::Missing { cid }) if request.is_only_if_cached => GatewayError::NotCached { cid },
         error => error,
     })?;
+    let answer = match answer {
+        Answer::Directory { cid } => list_answer(&serving, cid).await?,
+        answer => answer,
+    };
     let mut response = answer.into_response(serving.stall_max, permit);
     set_common_headers(response.headers_mut(), &request, &roots);
     Ok(response)
@@ -387,7 +404,7 @@ fn plain_answer<S: BlockStore>(
             if request.has(&etag) {
                 return Ok(Answer::NotModified { etag });
             }
-            return Ok(Answer::Directory { cid, entries: list_at_most(&store, &cid, LISTED_MAX)? });
+            return Ok(Answer::Directory { cid });
         }
         Object::File { size } => size,
     };
@@ -400,6 +417,22 @@ fn plain_answer<S: BlockStore>(
     let range = request.range_within(&etag, size)?;
     let reader = FileReader::open(store, &cid, range.clone().unwrap_or(0..size), u64::MAX)?;
     Ok(Answer::File { content_type, size, range, etag, reader })
+}
+
+/// Lists a directory, when there is time for it: a large one takes many blocks and much memory until it is sent.
+async fn list_answer<S: BlockStore + Send + Sync + 'static>(
+    serving: &Serving<S>,
+    cid: Cid,
+) -> Result<AnswerFrom<S>, GatewayError> {
+    let permit = tokio::time::timeout(LIST_WAIT, Arc::clone(&serving.lists).acquire_owned()).await;
+    let permit = permit.ok().and_then(Result::ok).ok_or(GatewayError::Busy)?;
+    let store = Arc::clone(&serving.store);
+    let listing = tokio::task::spawn_blocking(move || {
+        let entries = list_at_most(&store, &cid, LISTED_MAX)?;
+        serde_json::to_vec(&Listing::new(&cid, &entries)).map_err(|_| GatewayError::Stopped)
+    });
+    let json = listing.await.map_err(|_| GatewayError::Stopped)??;
+    Ok(Answer::List { cid, json, permit })
 }
 
 fn content_type(start: &[u8], is_whole: bool) -> &'static str {
@@ -459,9 +492,15 @@ impl<S: BlockStore + Send + 'static> Answer<S> {
                 };
                 bytes_response(content_type, etag, bytes.len() as u64, None, Body::from(bytes))
             }
-            Self::Directory { cid, entries } => {
-                let headers = [(header::ETAG, directory_etag(&cid))];
-                (headers, Json(Listing::new(&cid, &entries))).into_response()
+            // Listed before.
+            Self::Directory { .. } => GatewayError::Stopped.into_response(),
+            Self::List { cid, json, permit } => {
+                let headers = [
+                    (header::CONTENT_TYPE, "application/json".to_owned()),
+                    (header::CONTENT_LENGTH, json.len().to_string()),
+                    (header::ETAG, directory_etag(&cid)),
+                ];
+                (headers, stream::bytes_body(json, stall_max, permit)).into_response()
             }
             Self::File { content_type, size, range, etag, reader } => {
                 bytes_response(content_type, etag, size, range, stream::file_body(reader, stall_max))
@@ -540,9 +579,11 @@ impl GatewayError {
             Self::NotCached { .. } => StatusCode::PRECONDITION_FAILED,
             Self::Busy => StatusCode::TOO_MANY_REQUESTS,
             Self::Read(ReadError::Store(StoreError::Denied { .. })) => StatusCode::GONE,
-            Self::Read(ReadError::Node { source: NodeError::Kind(_), .. } | ReadError::TooManyEntries { .. }) => {
-                StatusCode::NOT_IMPLEMENTED
-            }
+            Self::Read(
+                ReadError::Node { source: NodeError::Kind(_), .. }
+                | ReadError::Foreign { .. }
+                | ReadError::TooManyEntries { .. },
+            ) => StatusCode::NOT_IMPLEMENTED,
             // Of what is here under this name nothing can be read: it is no file and no directory.
             Self::Read(
                 ReadError::Missing { .. }

@@ -57,6 +57,15 @@ pub(super) fn car_body<S: BlockStore + Send + 'static>(
     body(Archive { header, traversal, error: None }, read, stall_max, Some(permit))
 }
 
+/// Bytes that are there already.
+pub(super) fn bytes_body(bytes: Vec<u8>, stall_max: Duration, permit: OwnedSemaphorePermit) -> Body {
+    let read = |rest: &mut Bytes| {
+        let piece = rest.split_to(rest.len().min(PIECE_SIZE));
+        (!piece.is_empty()).then_some(Ok(piece))
+    };
+    body(Bytes::from(bytes), read, stall_max, Some(permit))
+}
+
 /// What `read` gives until it gives nothing. Nothing is read before the body is wanted, which that of a `HEAD` never is.
 fn body<T: Send + 'static>(
     source: T,

@@ -85,10 +85,10 @@ for (const profile of profiles) {
 }
 
 // Shards of other widths are read, not made: all blocks, root last.
-for (const bits of [3, 4, 10]) {
+for (const bits of [3, 4, 5, 7, 9, 10]) {
   const blocks = []
   const store = { put: (cid, bytes) => { blocks.push(Buffer.from(bytes).toString('hex')); return cid } }
-  const names = Array.from({ length: 40 }, (_, i) => `entry-${i}`)
+  const names = Array.from({ length: 100 }, (_, i) => `entry ☃ ${i}`)
   const options = { profile: 'unixfs-v1-2025', wrapWithDirectory: true, shardSplitThresholdBytes: 0, shardFanoutBits: bits }
   const source = names.map((path) => ({ path, content: bytes(1, 1) }))
   let root
