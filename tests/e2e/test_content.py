@@ -153,6 +153,20 @@ def test_content_travels_from_peer_to_peer_and_liars_are_left(network, tree, tmp
     assert missing.returncode != 0 and "is nowhere to be found" in missing.stderr and other in missing.stderr
 
 
+def test_who_has_seen_enough_gets_no_error(network, tree, tmp_path):
+    """As in `althing content list CID | head`."""
+    store = tmp_path / "store"
+    cid = network.json("content", "add", tree / "dir", "--store", store)["cid"]
+    for command in [["list", cid], ["list", cid, "--json"], ["get", f"{cid}/large.bin"], ["export", cid, "-o", "-"]]:
+        reader, writer = os.pipe()
+        os.close(reader)
+        done = subprocess.run(
+            [BINARY, "content", *command, "--store", store], stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60
+        )
+        os.close(writer)
+        assert (done.returncode, done.stderr) == (0, ""), command
+
+
 def test_archives_pins_and_collection_from_the_command_line(network, tree, tmp_path):
     store = ["--store", tmp_path / "store"]
     cid = network.althing("content", "add", tree, "--name", "the tree", *store).stdout.strip()

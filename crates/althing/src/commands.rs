@@ -371,7 +371,7 @@ async fn ask(args: AskArgs, json: bool) -> Result<()> {
                 bar.finish_and_clear();
                 // Nobody's answer gives orders to a terminal.
                 print!("{}", text.replace(|c: char| c.is_control() && c != '\n' && c != '\t', ""));
-                std::io::Write::flush(&mut std::io::stdout())?;
+                std::io::Write::flush(&mut output::stdout())?;
             }
             // A server of a stranger's can say what it likes in its own answer.
             if chunk["althing"].is_object() && facts["model_verification"] == "exact" {

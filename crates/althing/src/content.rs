@@ -398,7 +398,7 @@ async fn get(
         if matches!(read::stat(&*store, &cid)?, read::Object::Directory) {
             bail!("{content} is a directory: --output says where it goes");
         }
-        let mut out = io::stdout().lock();
+        let mut out = output::stdout();
         read::copy_file(&*store, &cid, peers.bytes_max, &mut out)?;
         return Ok(out.flush()?);
     };
@@ -450,7 +450,7 @@ pub(crate) fn write_car(store: &BlobStore, cid: &Cid, dups: bool, target: &Path)
     let bar = output::bytes_bar(format!("exporting {cid}"), dag_size(store, cid));
     let write = |target: &mut dyn Write| car::export(store, cid, dups, BYTES_MAX, target, |bytes| bar.inc(bytes));
     let summary = if target == Path::new("-") {
-        write(&mut io::stdout().lock())
+        write(&mut output::stdout())
     } else {
         let file = File::create_new(target).with_context(|| format!("cannot write {}", target.display()))?;
         let written = write(&mut io::BufWriter::new(&file));

@@ -297,7 +297,7 @@ fn run_guest(package: &Package, args: RunArgs, plan: Plan, json: bool) -> Result
 /// Writes a picture or a sound, into a file that does not exist yet or to stdout.
 fn write_file(target: &Path, bytes: &[u8]) -> Result<()> {
     if target == Path::new("-") {
-        return Ok(std::io::stdout().write_all(bytes)?);
+        return Ok(output::stdout().write_all(bytes)?);
     }
     let file = std::fs::File::create_new(target);
     file.and_then(|mut file| file.write_all(bytes)).with_context(|| format!("cannot write {}", target.display()))

@@ -1,5 +1,9 @@
 //! The one binary of the Althing network.
 
+// First, for its macros.
+#[macro_use]
+mod output;
+
 mod bench;
 mod bench_calls;
 mod calls;
@@ -13,7 +17,6 @@ mod governing;
 mod home;
 mod local;
 mod market;
-mod output;
 mod packages;
 mod programs;
 mod roles;

@@ -2,7 +2,56 @@
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use std::time::Duration;
+use std::{
+    fmt,
+    io::{self, StdoutLock, Write},
+    time::Duration,
+};
+
+/// In the place of the standard library's, which panics where stdout is closed.
+macro_rules! print {
+    ($($arguments:tt)*) => { $crate::output::print(format_args!($($arguments)*)) };
+}
+
+/// The same.
+macro_rules! println {
+    () => { $crate::output::print(format_args!("\n")) };
+    ($($arguments:tt)*) => { $crate::output::print(format_args!("{}\n", format_args!($($arguments)*))) };
+}
+
+/// Stdout. Whoever closed it, such as `head` that has seen enough, wants nothing more: the program ends, and that is no
+/// error.
+pub struct Stdout(StdoutLock<'static>);
+
+/// Stdout, as long as the result is held.
+pub fn stdout() -> Stdout {
+    Stdout(io::stdout().lock())
+}
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes).map_err(end_if_closed)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush().map_err(end_if_closed)
+    }
+}
+
+fn end_if_closed(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        std::process::exit(0);
+    }
+    error
+}
+
+/// What `print!` and `println!` are made of. What cannot be printed ends the program.
+pub fn print(arguments: fmt::Arguments<'_>) {
+    if let Err(error) = stdout().write_fmt(arguments) {
+        eprintln!("error: cannot write to stdout: {error}");
+        std::process::exit(1);
+    }
+}
 
 /// An error with its causes, each said once.
 pub fn chain(error: &anyhow::Error) -> String {

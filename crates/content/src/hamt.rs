@@ -57,7 +57,7 @@ impl Slots {
         u64::from(slot) << (DIGEST_BITS - self.bits) >> (depth * self.bits)
     }
 
-    /// Whether digests lead to the same slot at a depth.
+    /// Whether two digests lead to the same slots down to a depth.
     pub(crate) fn agree(self, one: u64, other: u64, depth: u32) -> bool {
         (one ^ other) >> (DIGEST_BITS - (depth + 1) * self.bits) == 0
     }
