@@ -147,6 +147,9 @@ pub struct PeerArgs {
     /// many times; nobody is believed.
     #[arg(long = "from", value_name = "URL")]
     from: Vec<String>,
+    /// Those whom the ledger names.
+    #[arg(skip)]
+    strangers: Vec<String>,
     /// Most bytes that are fetched, those included that are here.
     #[arg(long, value_name = "BYTES", default_value_t = BYTES_MAX)]
     bytes_max: u64,
@@ -243,13 +246,25 @@ impl PinArgs {
 }
 
 impl PeerArgs {
-    /// More of them.
-    pub(crate) fn add(&mut self, urls: Vec<String>) {
-        self.from.extend(urls);
+    /// More of them, whom the ledger names; at public addresses only, unless the network is near.
+    pub(crate) fn add(&mut self, urls: Vec<String>, is_near: bool) {
+        if is_near { &mut self.from } else { &mut self.strangers }.extend(urls);
+    }
+
+    /// At most so many bytes.
+    pub(crate) fn bound(&mut self, bytes_max: u64) {
+        self.bytes_max = self.bytes_max.min(bytes_max);
     }
 
     fn clients(&self) -> Result<Vec<Client>> {
-        self.from.iter().map(|url| Ok(Client::new(url)?)).collect()
+        let mut clients = self.from.iter().map(|url| Ok(Client::new(url)?)).collect::<Result<Vec<_>>>()?;
+        for url in &self.strangers {
+            match Client::of_stranger(url) {
+                Ok(client) => clients.push(client),
+                Err(error) => eprintln!("note: {url} is left: {error}"),
+            }
+        }
+        Ok(clients)
     }
 
     fn limits(&self) -> Limits {

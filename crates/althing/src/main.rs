@@ -17,6 +17,7 @@ mod governing;
 mod home;
 mod local;
 mod market;
+mod near;
 mod packages;
 mod programs;
 mod roles;

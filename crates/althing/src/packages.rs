@@ -5,6 +5,7 @@ use crate::{
     cli::Wallet,
     commands::read_package,
     content::{PeerArgs, StoreArgs, fetch, write_car},
+    near::is_near,
     output::{self, table},
     roles::{connect, package_pin},
 };
@@ -13,7 +14,6 @@ use althing_runtime::{
     Package,
     package::{Files, Manifest, PACKAGE_BYTES_MAX, PACKAGE_FILES_MAX},
 };
-use althing_sdk::HttpClient;
 use althing_types::{Address, Amount, Call, Model, Provider, Verification};
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
@@ -147,10 +147,11 @@ fn endpoints(model: &Model, providers: Vec<Provider>) -> Vec<String> {
     serving.map(|provider| provider.endpoint).filter(|endpoint| !endpoint.is_empty()).collect()
 }
 
-async fn look_up(name: &str, client: &HttpClient, peers: &mut PeerArgs) -> Result<Cid> {
+async fn look_up(name: &str, node: &str, peers: &mut PeerArgs) -> Result<Cid> {
     use althing_sdk::LedgerClient as _;
+    let client = connect(node).await?;
     let model = client.model(name).await.with_context(|| format!("the model {name}"))?;
-    peers.add(endpoints(&model, client.providers().await?));
+    peers.add(endpoints(&model, client.providers().await?), is_near(node));
     Ok(model.package)
 }
 
@@ -162,9 +163,10 @@ pub async fn pull(args: PullArgs, json: bool) -> Result<()> {
     }
     let cid = match (package.parse::<Cid>(), &node) {
         (Ok(cid), _) => cid,
-        (Err(_), Some(node)) => look_up(&package, &*connect(node).await?, &mut peers).await?,
+        (Err(_), Some(node)) => look_up(&package, node, &mut peers).await?,
         (Err(_), None) => bail!("{package:?} is no CID; to look a model's name up, say --node URL"),
     };
+    peers.bound(PACKAGE_BYTES_MAX);
     let store = store.open()?;
     let adding = Arc::new(store.adding()?);
     let fetched = fetch(&adding, &peers, &cid).await?;

@@ -2,6 +2,7 @@
 
 use crate::{
     cli::{ProgramCommand, ProgramLimits, ProgramRun, Wallet},
+    near::is_near,
     output::{self, spinner, table},
     roles::connect,
 };
@@ -9,7 +10,7 @@ use althing_content::BlobStore;
 use althing_program::{
     Answered, Attempt, FileJournal, Limits, Outcome, Parts, Program, Progress, Run, Runner, fetch_text,
 };
-use althing_sdk::{Content, LedgerClient as _, Sender, StoreContent, SystemClock, WalletSigner};
+use althing_sdk::{Content, LedgerClient as _, NearContent, Sender, StoreContent, SystemClock, WalletSigner};
 use althing_types::{Address, Amount, Cid, OrderId, TxId};
 use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
@@ -58,7 +59,9 @@ impl Connection {
         let client = connect(&wallet.node.node).await?;
         let chain = client.status().await?.chain;
         let journal = Arc::new(FileJournal::open(dir)?);
-        let content: Arc<dyn Content> = Arc::new(StoreContent(Arc::new(BlobStore::open(dir.join("content"))?)));
+        let content = StoreContent(Arc::new(BlobStore::open(dir.join("content"))?));
+        let content: Arc<dyn Content> =
+            if is_near(&wallet.node.node) { Arc::new(NearContent(content)) } else { Arc::new(content) };
         let clock = Arc::new(SystemClock);
         let sender = Arc::new(Sender::new(client.clone(), clock.clone(), signer, chain));
         Ok(Self { parts: Parts { client, clock, content, journal, sender } })

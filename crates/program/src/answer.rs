@@ -31,7 +31,7 @@ async fn sources(client: &dyn LedgerClient, order: &Order) -> Vec<Source> {
         if let Ok(provider) = client.provider(account).await
             && !provider.endpoint.is_empty()
         {
-            sources.push(Source::known(provider.endpoint));
+            sources.push(Source::of_stranger(provider.endpoint));
         }
     }
     sources

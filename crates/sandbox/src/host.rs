@@ -9,7 +9,7 @@ use crate::{
 };
 use althing_exact::{LoadError, TensorPlace, tensors::tensor_places};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -39,6 +39,8 @@ pub struct Files {
     files: Vec<(String, Vec<u8>)>,
     /// In which file a tensor is, and where.
     tensors: BTreeMap<String, (usize, TensorPlace)>,
+    /// Bytes of the files that have tensors.
+    weights_bytes: u64,
 }
 
 impl Files {
@@ -47,7 +49,7 @@ impl Files {
         let mut files: Vec<_> = files.into_iter().collect();
         files.sort_by(|one, other| one.0.cmp(&other.0));
         files.dedup_by(|one, other| one.0 == other.0);
-        Self { files, tensors: BTreeMap::new() }
+        Self { files, tensors: BTreeMap::new(), weights_bytes: 0 }
     }
 
     /// The same, with the tensors of these files to be opened: safetensors or GGUF. They stay readable.
@@ -62,7 +64,14 @@ impl Files {
                 self.tensors.insert(tensor, (file, place));
             }
         }
+        let files: BTreeSet<_> = names.iter().filter_map(|name| self.open(name)).collect();
+        self.weights_bytes = files.into_iter().map(|file| self.files[file].1.len() as u64).sum();
         Ok(self)
+    }
+
+    /// Bytes of the files that have tensors.
+    pub(crate) fn weights_bytes(&self) -> u64 {
+        self.weights_bytes
     }
 
     /// A tensor, and its bytes.

@@ -25,6 +25,10 @@ const ROWS_MAX: u32 = 1 << 16;
 const MATRICES_MAX: u32 = 8;
 /// Most samplers, and most rotary positions and memories together.
 const OPEN_MAX: usize = 1 << 10;
+/// Kernels take so many rows of a matrix at a time, and room is made for as many: one row takes as much as sixteen.
+const ROWS_TOGETHER: u64 = 16;
+/// Fuel for each number of rotary positions: a sine or cosine.
+const ROTARY_FUEL: u64 = 32;
 /// Longest name of a tensor, bytes.
 const NAME_BYTES_MAX: u32 = 1 << 10;
 /// Most layers, heads, and elements of a head: far beyond any model.
@@ -52,8 +56,10 @@ pub(crate) struct Kernels {
     /// Handles of tensors, by name: each is opened once. Runs share those of `init`.
     tensors: Arc<BTreeMap<String, u32>>,
     samplers: Vec<Sampler>,
-    /// What memories and rotary positions take, bytes.
+    /// What memories and rotary positions take, and tensors beyond the package's own bytes.
     cache_bytes: u64,
+    /// What tensors take, bytes.
+    tensor_bytes: u64,
     x: Activations,
     scratch: [Vec<f32>; 3],
 }
@@ -66,6 +72,7 @@ impl Kernels {
             tensors: Arc::default(),
             samplers: Vec::new(),
             cache_bytes: 0,
+            tensor_bytes: 0,
             x: Activations::default(),
             scratch: Default::default(),
         }
@@ -77,6 +84,7 @@ impl Kernels {
             opened: self.opened.clone(),
             tensors: self.tensors.clone(),
             cache_bytes: self.cache_bytes,
+            tensor_bytes: self.tensor_bytes,
             ..Self::new(self.plan.clone())
         }
     }
@@ -84,7 +92,10 @@ impl Kernels {
     /// Memory that the weights take, bytes.
     pub(crate) fn weights_bytes(&self) -> u64 {
         let bytes = |opened: &Opened| match opened {
-            Opened::Tensor(tensor) => tensor.matrix.bytes() as u64,
+            Opened::Tensor(tensor) => {
+                let vector = tensor.vector.as_ref().map_or(0, |vector| size_of_val(&vector[..]));
+                (tensor.matrix.bytes() + vector) as u64
+            }
             _ => 0,
         };
         self.opened.iter().map(bytes).sum()
@@ -171,9 +182,17 @@ fn tensor_open(mut call: Call<'_>, start: u32, len: u32) -> Result<i32> {
     let name = name.to_owned();
     let files: Arc<Files> = host.files.clone();
     let Some((place, bytes)) = files.tensor(&name) else { return Ok(-1) };
-    // What it costs to read and pack it.
-    spend(&mut call, bytes.len() as u64)?;
-    let Ok(matrix) = Matrix::pack(place.format, place.rows, place.columns, bytes) else { return Ok(-1) };
+    // What it costs to read and pack it, and what it takes from then on.
+    let taken = tensor_bytes(place.rows, place.columns, bytes.len());
+    spend(&mut call, taken)?;
+    let host = call.data_mut();
+    let counted = (host.kernels.cache_bytes, host.kernels.tensor_bytes);
+    keep_tensor(host, taken)?;
+    let Ok(matrix) = Matrix::pack(place.format, place.rows, place.columns, bytes) else {
+        let kernels = &mut call.data_mut().kernels;
+        (kernels.cache_bytes, kernels.tensor_bytes) = counted;
+        return Ok(-1);
+    };
     let vector = (place.rows == 1).then(|| {
         let mut vector = vec![0.0; place.columns];
         matrix.row(0, &mut vector);
@@ -183,6 +202,24 @@ fn tensor_open(mut call: Call<'_>, start: u32, len: u32) -> Result<i32> {
     let handle = kernels.add(Opened::Tensor(Arc::new(Tensor { matrix, vector })));
     Arc::make_mut(&mut kernels.tensors).insert(name, handle);
     Ok(handle.cast_signed())
+}
+
+/// What a tensor of so many bytes takes once it is opened: its rows, rounded up to those that are computed together,
+/// and its elements beside, if it is a vector.
+fn tensor_bytes(rows: usize, columns: usize, bytes: usize) -> u64 {
+    let (rows, columns, bytes) = (rows as u64, columns as u64, bytes as u64);
+    let padded = bytes.div_ceil(rows.max(1)).saturating_mul(rows.next_multiple_of(ROWS_TOGETHER));
+    padded.saturating_add(if rows == 1 { columns.saturating_mul(4) } else { 0 })
+}
+
+/// Counts a tensor. What is opened before any run may take as many bytes as the weights have in their files, for which
+/// whoever loads the package makes room; all else counts like caches.
+fn keep_tensor(host: &mut Host, bytes: u64) -> Result<()> {
+    let free = if host.task.is_none() { host.files.weights_bytes() } else { 0 };
+    let before = host.kernels.tensor_bytes;
+    let after = before.saturating_add(bytes);
+    host.kernels.tensor_bytes = after;
+    keep(host, after.saturating_sub(free) - before.saturating_sub(free))
 }
 
 fn size(size: usize) -> u32 {
@@ -369,9 +406,11 @@ fn rope_open(
     factors: u32,
 ) -> Result<i32> {
     if head_dim > DIM_MAX || rotary_dim > head_dim || context_tokens > CONTEXT_MAX {
+        pay(&mut call, 0, 0)?;
         return Ok(-1);
     }
-    pay(&mut call, product(&[rotary_dim.into(), 64]), 0)?;
+    // Positions are computed when they are first needed, by whichever run that is: they are paid for here.
+    charge(&mut call, product(&[rotary_dim.into(), u64::from(context_tokens).saturating_add(8), ROTARY_FUEL]))?;
     let (memory, host) = memory(&mut call);
     if host.kernels.opened.len() >= OPEN_MAX + host.kernels.tensors.len() {
         return Ok(-1);

@@ -503,9 +503,15 @@ fn kernels_take_nothing_that_does_not_fit() {
         ),
         (
             "positions without an end",
-            "(drop (call $rope_open (f64.const 10000) (i32.const 4) (i32.const 4) (i32.const 0xffffff) (i32.const 0) (i32.const 0)))"
+            "(drop (call $rope_open (f64.const 10000) (i32.const 4) (i32.const 4) (i32.const 0x20000) (i32.const 0) (i32.const 0)))"
                 .into(),
             Failure::OutOfMemory,
+        ),
+        (
+            "positions that nobody could compute",
+            "(drop (call $rope_open (f64.const 10000) (i32.const 4) (i32.const 4) (i32.const 0xffffff) (i32.const 0) (i32.const 0)))"
+                .into(),
+            Failure::OutOfFuel,
         ),
         (
             "a memory that grows without an end",
@@ -555,6 +561,57 @@ fn kernels_give_nothing_that_machines_do_differently() {
     assert_eq!(hex::encode(output), "ffffffff0000c07f0000c07f0000c07f0000c07f");
 }
 
+/// Weights in a safetensors file: tensors t0, t1, … of so many rows and columns, all zeros.
+fn zeros(count: usize, rows: usize, columns: usize) -> Files {
+    let bytes = rows * columns * 4;
+    let entry = |index: usize| {
+        let (start, end) = (index * bytes, (index + 1) * bytes);
+        let shape = if rows == 1 { format!("[{columns}]") } else { format!("[{rows},{columns}]") };
+        format!(r#""t{index}":{{"dtype":"F32","shape":{shape},"data_offsets":[{start},{end}]}}"#)
+    };
+    let header = format!("{{{}}}", (0..count).map(entry).collect::<Vec<_>>().join(","));
+    let file = [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &vec![0; count * bytes]].concat();
+    Files::new([("zeros".to_owned(), file)]).with_weights(&["zeros".to_owned()]).unwrap()
+}
+
+/// Opens the first eight tensors, in `init` or in a run.
+fn opening(place: &str) -> Vec<u8> {
+    let open: String =
+        (0..8).map(|index| format!("(drop (call $tensor_open (i32.const {}) (i32.const 2)))", 2 * index)).collect();
+    let other = if place == "init" { r#"(func (export "run"))"# } else { "" };
+    let text = format!(
+        r#"(module
+            (import "althing" "tensor_open" (func $tensor_open (param i32 i32) (result i32)))
+            (memory (export "memory") 1)
+            (data (i32.const 0) "t0t1t2t3t4t5t6t7")
+            (func (export "abi_version") (result i32) i32.const 1)
+            (func (export "{place}") {open}) {other})"#
+    );
+    wat::parse_str(text).unwrap()
+}
+
+#[test]
+fn tensors_take_no_more_than_the_package_and_its_cache_have_room_for() {
+    let plenty = Limits { run_fuel_max: 1 << 32, init_fuel_max: 1 << 32, ..LIMITS };
+    let none = Limits { cache_bytes_max: 0, ..plenty };
+    // Matrices take what they have in their file: no more than anybody knows of who loads the package.
+    let guest = Guest::new(&opening("init"), zeros(8, 64, 256), config(none)).unwrap();
+    assert_eq!((guest.weights_bytes(), guest.run(b"", 0, &mut |_| true).is_ok()), (8 * 64 * 256 * 4, true));
+    // One row takes as much as sixteen, and as itself.
+    let vectors = Guest::new(&opening("init"), zeros(8, 1, 16_384), config(plenty)).map(|guest| guest.weights_bytes());
+    assert_eq!(vectors, Err(ModuleError::Init(Failure::OutOfMemory)));
+    let roomy = Limits { cache_bytes_max: 9 << 20, ..plenty };
+    let guest = Guest::new(&opening("init"), zeros(8, 1, 16_384), config(roomy)).unwrap();
+    assert_eq!(guest.weights_bytes(), 8 * 17 * 16_384 * 4, "and that is told");
+    // What a run opens is the run's.
+    for (limits, expected) in [(plenty, true), (none, false)] {
+        let guest = Guest::new(&opening("run"), zeros(8, 16, 256), config(limits)).unwrap();
+        let ran = guest.run(b"", 0, &mut |_| true).map(|_| ());
+        assert_eq!(ran, if expected { Ok(()) } else { Err(Stop::Failed(Failure::OutOfMemory)) });
+        assert_eq!(guest.weights_bytes(), 0);
+    }
+}
+
 #[test]
 fn files_of_others_are_out_of_reach() {
     let names = ["../weights", "/etc/passwd", "weights/", "WEIGHTS", "", "weights\0"];
@@ -573,4 +630,41 @@ fn files_of_others_are_out_of_reach() {
             false => assert_eq!(ran, Err(Stop::Failed(Failure::Trapped("it panicked"))), "{name}"),
         }
     }
+}
+
+#[test]
+fn two_packages_in_one_process_see_nothing_of_each_other() {
+    // Says whether there is a file `theirs` and a tensor `t7`, and what lies behind the first handles of each kind.
+    let text = r#"(module
+        (import "althing" "emit" (func $emit (param i32 i32)))
+        (import "althing" "blob_open" (func $blob_open (param i32 i32) (result i32)))
+        (import "althing" "blob_len" (func $blob_len (param i32) (result i64)))
+        (import "althing" "tensor_open" (func $tensor_open (param i32 i32) (result i32)))
+        (memory (export "memory") 1)
+        (data (i32.const 0) "theirst7")
+        (func (export "abi_version") (result i32) i32.const 1)
+        (func (export "run")
+            (i32.store (i32.const 16) (call $blob_open (i32.const 0) (i32.const 6)))
+            (i64.store (i32.const 20) (call $blob_len (i32.const 1)))
+            (i32.store (i32.const 28) (call $tensor_open (i32.const 6) (i32.const 2)))
+            (call $emit (i32.const 16) (i32.const 16))))"#;
+    let module = wat::parse_str(text).unwrap();
+    let theirs = Files::new([("theirs".to_owned(), b"secret".to_vec()), ("zeros".to_owned(), Vec::new())]);
+    let theirs = Guest::new(&module, theirs, config(LIMITS)).unwrap();
+    let tensors = Guest::new(&module, zeros(8, 1, 16), config(LIMITS)).unwrap();
+    let own = guest(&module).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..50 {
+            for (guest, expected) in [
+                (&theirs, "000000000000000000000000ffffffff"),
+                (&tensors, "ffffffffffffffffffffffff00000000"),
+                (&own, "ffffffffffffffffffffffffffffffff"),
+            ] {
+                scope.spawn(move || {
+                    let output = guest.run(b"", 0, &mut |_| true).unwrap().output;
+                    assert_eq!(hex::encode(output), expected);
+                });
+            }
+        }
+    });
 }

@@ -44,6 +44,11 @@ impl Source {
         Self { url: url.into(), public_only: false }
     }
 
+    /// One that a stranger named, such as a provider's endpoint.
+    pub fn of_stranger(url: impl Into<String>) -> Self {
+        Self { url: url.into(), public_only: true }
+    }
+
     /// Where an order's input is looked for: what the own settings name first, then what the order names, the latter
     /// at private addresses only where the settings say so.
     pub fn of_input(own: &[String], named: Option<&ContentSource>, private: bool) -> Vec<Self> {
@@ -102,6 +107,21 @@ impl<S: BlockStore + Send + Sync + 'static> Content for StoreContent<S> {
             Some(bytes) => Ok(bytes),
             None => within_time(cid, fetch(&self.0, cid, &sizes, sources, BLOCK_TIME_MAX)).await,
         }
+    }
+}
+
+/// Content whose sources are asked wherever they are: for networks on one machine or in one building.
+pub struct NearContent<C>(pub C);
+
+#[async_trait]
+impl<C: Content> Content for NearContent<C> {
+    async fn put(&self, bytes: &[u8]) -> Result<Cid, ContentError> {
+        self.0.put(bytes).await
+    }
+
+    async fn get(&self, cid: &Cid, sizes: RangeInclusive<u64>, sources: &[Source]) -> Result<Vec<u8>, ContentError> {
+        let sources: Vec<_> = sources.iter().map(|source| Source::known(&source.url)).collect();
+        self.0.get(cid, sizes, &sources).await
     }
 }
 

@@ -20,7 +20,7 @@ pub mod watch;
 pub use ballot::Ballot;
 pub use client::{ClientError, EventStream, LedgerClient, OrderFilter};
 pub use clock::{Clock, SystemClock};
-pub use content::{Content, ContentError, FetchedContent, Source, StoreContent};
+pub use content::{Content, ContentError, FetchedContent, NearContent, Source, StoreContent};
 pub use economy::{Delegations, EconomyClient};
 pub use http::HttpClient;
 pub use keys::{SessionKeyPair, SessionSigner, Signer, WalletSigner};

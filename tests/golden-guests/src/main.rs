@@ -1,5 +1,5 @@
-//! Runs the example guests and prints, a line each, the fuel that they used and a digest of what they gave:
-//! the same on every processor (`tests/cross.sh`).
+//! Runs the example guests, and some that mean harm, and prints, a line each, the fuel that they used and a digest of
+//! what they gave, or how they failed: the same on every processor (`tests/cross.sh`).
 //!
 //! ```text
 //! althing-golden-guests target/guests/packages
@@ -54,26 +54,51 @@ fn run(packages: &Path) -> Result<(), Box<dyn Error>> {
         }
         let module = fs::read(packages.join(name).join("model.wasm"))?;
         let weights: &[String] = if has_weights { &["model.safetensors".to_owned()] } else { &[] };
-        let files = Files::new(files).with_weights(weights)?;
-        // Compiling takes minutes in an emulator.
-        let hour = Duration::from_secs(3_600);
-        let patience = Patience { compile_max: hour, init_max: hour, run_max: hour };
-        let config = Config { compile: Compile::Quick, patience, ..Config::new(Limits::default()) };
-        let guest = Guest::new(&module, files, config)?;
-        println!("{name} init: {} units of fuel", guest.init_fuel());
-        for (index, input) in inputs.iter().enumerate() {
-            match guest.run(input.as_bytes(), 7, &mut |_| true) {
-                Ok(ran) => {
-                    println!(
-                        "{name} {index}: {} units of fuel, {}",
-                        ran.fuel,
-                        hex::encode(Sha256::digest(&ran.output))
-                    );
-                }
-                Err(Stop::Failed(failure)) => println!("{name} {index}: {failure}"),
-                Err(Stop::NoResult(why)) => return Err(why.into()),
-            }
+        // The one that is compiled as providers compile: it takes minutes in an emulator.
+        let compile = if name == "text-facts" { Compile::Optimized } else { Compile::Quick };
+        show(name, &module, Files::new(files).with_weights(weights)?, compile, inputs)?;
+    }
+    for (name, text) in hostile() {
+        for compile in [Compile::Quick, Compile::Optimized] {
+            show(&format!("{name}, {compile:?}"), &wat::parse_str(&text)?, Files::default(), compile, &[""])?;
         }
     }
     Ok(())
+}
+
+/// Runs a guest on these inputs.
+fn show(name: &str, module: &[u8], files: Files, compile: Compile, inputs: &[&str]) -> Result<(), Box<dyn Error>> {
+    let hour = Duration::from_secs(3_600);
+    let patience = Patience { compile_max: hour, init_max: hour, run_max: hour };
+    let config = Config { compile, patience, ..Config::new(Limits::default()) };
+    let guest = Guest::new(module, files, config)?;
+    println!("{name} init: {} units of fuel", guest.init_fuel());
+    for (index, input) in inputs.iter().enumerate() {
+        match guest.run(input.as_bytes(), 7, &mut |_| true) {
+            Ok(ran) => {
+                println!("{name} {index}: {} units of fuel, {}", ran.fuel, hex::encode(Sha256::digest(&ran.output)));
+            }
+            Err(Stop::Failed(failure)) => println!("{name} {index}: {failure}"),
+            Err(Stop::NoResult(why)) => return Err(why.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Recursions of small and of large frames: whether the depth that is allowed fits into the stack is up to the compiler
+/// of each processor.
+fn hostile() -> [(&'static str, String); 2] {
+    let module = |run: &str| {
+        format!(
+            r#"(module (memory (export "memory") 1) (func (export "abi_version") (result i32) i32.const 1)
+            (func $run (export "run") {run}))"#
+        )
+    };
+    let each = |text: fn(usize) -> String| (0..900).map(text).collect::<String>();
+    let (set, used) = (
+        each(|i| format!("(local.set {i} (i64.load (i32.const {i})))")),
+        each(|i| format!("(i64.store (i32.const {i}) (local.get {i}))")),
+    );
+    let large = format!("(local {}) {set} call $run {used}", "i64 ".repeat(900));
+    [("a recursion", module("call $run")), ("large frames", module(&large))]
 }
