@@ -103,6 +103,51 @@ def test_a_directory_in_shards_is_listed_and_read_from_peers(network, many, tmp_
     same_tree(many, target)
 
 
+def test_a_package_whose_pull_was_killed_is_taken_up_again(network, tmp_path):
+    url, home = provider(network, 3)
+    package = tmp_path / "package"
+    shutil.copytree(ROOT / "target/guests/packages/text-facts", package)
+    (package / "more.bin").write_bytes(random.Random(9).randbytes(12 << 20))
+    cid = network.json("content", "add", package, "--home", home)["cid"]
+
+    class Slow(http.server.BaseHTTPRequestHandler):
+        """Passes everything on from a peer, a MiB at a time, and after five of them nothing."""
+
+        def do_GET(self):
+            request = urllib.request.Request(url + self.path, headers={"Accept": self.headers["Accept"]})
+            with urllib.request.urlopen(request) as answer:
+                self.send_response(200)
+                self.send_header("Content-Type", answer.headers["Content-Type"])
+                self.end_headers()
+                for _ in range(5):
+                    self.wfile.write(answer.read(1 << 20))
+                    self.wfile.flush()
+                self.server.is_over.wait(60)
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slow)
+    server.is_over = threading.Event()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    store = ["--store", tmp_path / "store"]
+    blocks = lambda: network.json("content", "usage", *store)["blocks"]
+    try:
+        slow = f"http://127.0.0.1:{server.server_port}"
+        pull = subprocess.Popen(
+            [BINARY, "model", "pull", cid, "--from", slow, *store], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        until("four blocks are here", 30, lambda: blocks() >= 4)
+        pull.kill()
+        pull.wait(10)
+    finally:
+        server.is_over.set()
+        server.shutdown()
+    here = blocks()
+    pulled = network.json("model", "pull", cid, "--from", url, *store)
+    assert pulled["files"] == 3 and pulled["fetched_blocks"] == blocks() - here, "nothing that is here is fetched again"
+
+
 def test_content_travels_from_peer_to_peer_and_liars_are_left(network, tree, tmp_path):
     url, home = provider(network, 1)
     cid = network.json("content", "add", tree, "--home", home)["cid"]

@@ -331,9 +331,9 @@ fn size_of(path: &Path, depth: usize) -> io::Result<u64> {
 }
 
 /// A store whose puts move a bar.
-struct Counting<'a> {
-    store: &'a Adding,
-    bar: &'a ProgressBar,
+pub(crate) struct Counting<'a> {
+    pub(crate) store: &'a Adding,
+    pub(crate) bar: &'a ProgressBar,
 }
 
 impl BlockStore for Counting<'_> {

@@ -4,7 +4,7 @@ use crate::{
     calls::send,
     cli::Wallet,
     commands::read_package,
-    content::{PeerArgs, StoreArgs, fetch, write_car},
+    content::{Counting, PeerArgs, StoreArgs, fetch, write_car},
     near::is_near,
     output::{self, table},
     roles::{connect, package_pin},
@@ -87,8 +87,11 @@ pub struct InspectArgs {
 /// Puts a package into a store, where nothing drives it out.
 pub fn keep(package: &Package, store: &Arc<BlobStore>) -> Result<Cid> {
     let adding = store.adding()?;
+    let bar = output::bytes_bar(format!("adding {}", package.manifest.name), Some(package.bytes()));
     let files = package.files().iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()));
-    let cid = put_tree(&adding, Profile::V1_2025, files)?.cid;
+    let added = put_tree(&Counting { store: &adding, bar: &bar }, Profile::V1_2025, files);
+    bar.finish_and_clear();
+    let cid = added?.cid;
     store.pin(&package_pin(&cid), &cid)?;
     Ok(cid)
 }

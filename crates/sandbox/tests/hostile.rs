@@ -547,6 +547,50 @@ fn kernels_take_nothing_that_does_not_fit() {
     }
 }
 
+/// Part of every result: it changes with the version of the ABI alone.
+#[test]
+fn kernels_cost_the_committed_fuel() {
+    let rope_open = "(drop (call $rope_open (f64.const 10000) (i32.const 4) (i32.const 4) (i32.const 64) (i32.const 0) (i32.const 0)))";
+    let memory_open = "(drop (call $memory_open (i32.const 1) (i32.const 1) (i32.const 4)))";
+    let cases = [
+        ("nothing", String::new(), 10),
+        ("a tensor that is open", "(drop (call $tensor_open (i32.const 0) (i32.const 1)))".into(), 86),
+        ("a tensor that is not", "(drop (call $tensor_open (i32.const 2) (i32.const 8)))".into(), 182),
+        ("tensor_row", "(call $tensor_row (i32.const 0) (i32.const 1) (i32.const 64))".into(), 99),
+        ("matmul", "(call $matmul (i32.const 0) (i32.const 64) (i32.const 3) (i32.const 256))".into(), 159),
+        (
+            "matmul_many",
+            "(call $matmul_many (i32.const 512) (i32.const 2) (i32.const 64) (i32.const 3) (i32.const 256))".into(),
+            187,
+        ),
+        ("rms_norm", "(call $rms_norm (i32.const 1) (i32.const 64) (i32.const 3) (f32.const 1))".into(), 134),
+        ("add", "(call $add (i32.const 64) (i32.const 256) (i32.const 7))".into(), 111),
+        ("rope_open", rope_open.into(), 9302),
+        ("rope", format!("{rope_open} (call $rope (i32.const 2) (i32.const 64) (i32.const 2) (i32.const 4) (i32.const 9))"), 9410),
+        ("memory_open", memory_open.into(), 87),
+        (
+            "attend",
+            format!(
+                "{memory_open} (call $attend (i32.const 2) (i32.const 0) (i32.const 2) (i32.const 3) (i32.const 1024)
+                (i32.const 2048) (i32.const 2048) (i32.const 3072)) (call $memory_advance (i32.const 2) (i32.const 3))"
+            ),
+            543,
+        ),
+        (
+            "sample",
+            "(f32.store (i32.const 76) (f32.const 1)) (f32.store (i32.const 80) (f32.const 1))
+            (drop (call $sampler_open (i32.const 64)))
+            (drop (call $sample (i32.const 0) (i32.const 256) (i32.const 5) (i32.const 512) (i32.const 2) (i32.const 512) (i32.const 1)))"
+                .into(),
+            256,
+        ),
+    ];
+    let found: Vec<_> =
+        cases.iter().map(|(what, body, _)| (*what, kernels(body).run(b"", 0, &mut |_| true).unwrap().fuel)).collect();
+    let expected: Vec<_> = cases.iter().map(|(what, _, fuel)| (*what, *fuel)).collect();
+    assert_eq!(found, expected);
+}
+
 #[test]
 fn kernels_give_nothing_that_machines_do_differently() {
     // Weights that are no numbers are no weights; what has no number becomes one NaN.
