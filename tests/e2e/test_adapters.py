@@ -80,6 +80,8 @@ def cog(directory, model, inputs, output, streams=False):
     }))
     # The server starts its worker as whatever `python` is first in the path.
     env = {"COG_PREDICT_TYPE_STUB": "run.py:Runner", "PATH": f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"}
+    # Its log says whom it called back.
+    env["COG_LOG_LEVEL"] = "debug"
     command = lambda port: [sys.executable, "-m", "cog.server.http", "--host", "127.0.0.1"]
     return Server(f"cog-{model}", home, command, "/health-check", env)
 
@@ -227,7 +229,7 @@ def test_streams_pass_byte_for_byte_and_receipts_have_them(adapted):
     assert bytes.fromhex(receipt["output"]) == stream
     assert json.loads(bytes.fromhex(receipt["input"])) == {key: body[key] for key in body if key != "model"}
     # An answer as a whole too.
-    status, headers, answer = adapted.post("/v1/chat/completions", body | {"stream": False})
+    status, headers, answer = adapted.post("/v1/chat/completions", body | {"stream": None})
     assert headers["x-althing-model-verification"] == "none" and headers["content-type"] == "application/json"
     assert bytes.fromhex(adapted.receipt(headers)["output"]) == answer
 
@@ -353,26 +355,66 @@ def test_a_cog_model_that_fails_or_takes_too_long_is_stopped_and_the_next_one_an
 
 
 def test_a_busy_cog_server_is_asked_in_turn(adapted):
-    said, threads = [], []
-    # Somebody else uses the server too: it answers with 409 meanwhile.
-    other = json.dumps({"input": {"prompt": "a b c d", "pause": 0.3}}).encode()
-    url = adapted.servers["chat"].url + "/predictions"
-    request = urllib.request.Request(url, other, {"Content-Type": "application/json"})
-    threads.append(threading.Thread(target=lambda: urllib.request.urlopen(request).read()))
-    threads[0].start()
-    time.sleep(0.2)
-    for word in ["one", "two", "three"]:
-        ask = lambda word=word: said.append(adapted.client.chat.completions.create(
+    server = adapted.servers["chat"]
+    said, threads, others, ends = [], [], [], {}
+
+    def direct(prompt, pause):
+        """What somebody else gets who uses the server too."""
+        body = json.dumps({"input": {"prompt": prompt, "pause": pause}}).encode()
+        request = urllib.request.Request(server.url + "/predictions", body, {"Content-Type": "application/json"})
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.status, json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            return error.code, json.loads(error.read())
+
+    def is_busy():
+        return json.loads(urllib.request.urlopen(server.url + "/health-check").read())["status"] == "BUSY"
+
+    def running():
+        """How many runs the provider has begun at that server and not ended."""
+        status = json.loads(althing("provider", "status", "--url", adapted.roles.url(40), "--json").stdout)
+        return sum(server["running"] for _, server in status["elsewhere"])
+
+    def hold():
+        others.append(direct("a b c d", 0.5))
+        ends["other"] = time.monotonic()
+
+    def ask(word):
+        answer = adapted.client.chat.completions.create(
             model="chat", messages=[{"role": "user", "content": word}], max_tokens=1,
-        ).choices[0].message.content)
-        threads.append(threading.Thread(target=ask))
+        )
+        ends[word] = time.monotonic()
+        said.append(answer.choices[0].message.content)
+
+    threads.append(threading.Thread(target=hold))
+    threads[0].start()
+    until("the server is held", 10, is_busy)
+    for word in ["one", "two", "three"]:
+        threads.append(threading.Thread(target=ask, args=[word]))
         threads[-1].start()
+    # The provider asks while the server has its only place taken: what it gets is what anybody gets.
+    until("the provider asks too", 10, running)
+    status, refused = direct("x", 0)
+    is_held = "other" not in ends
     for thread in threads:
         thread.join(60)
+    assert is_held and status == 409 and "capacity" in refused["error"], (is_held, status, refused)
+    assert others[0][0] == 200 and len(others[0][1]["output"]) == 5, others
     assert sorted(said) == ["one ", "three ", "two "]
+    assert all(ends["other"] < ends[word] for word in ["one", "two", "three"]), "nobody before the server was free"
 
 
 def test_a_cog_model_paints_and_calls_back(adapted):
+    server = adapted.servers["image"]
+
+    def logged(message):
+        """The server's own words on what it did."""
+        lines = (json.loads(line) for line in pathlib.Path(server.log.name).read_text().splitlines() if line[:1] == "{")
+        return [line["fields"] for line in lines if line["fields"].get("message") == message]
+
+    called, begun = "Terminal webhook sent successfully", "Starting prediction"
+    called_before, begun_before = len(logged(called)), len(logged(begun))
     image = adapted.client.images.generate(model="image", prompt="something red", size="96x64", n=2)
     for data in image.data:
         file = base64.b64decode(data.b64_json)
@@ -382,6 +424,11 @@ def test_a_cog_model_paints_and_calls_back(adapted):
     with pytest.raises(openai.BadRequestError) as refused:
         adapted.client.images.generate(model="image", prompt="x", size="2048x2048")
     assert "1024" in str(refused.value)
+    # Three pictures, and the server told of each where `webhook` says; somebody was there who took it.
+    until("the server has noted its calls", 10, lambda: len(logged(called)) == called_before + 3)
+    assert len(logged(begun)) == begun_before + 3 and {call["status"] for call in logged(called)} == {"200"}
+    # Of a model without that setting nobody is called.
+    assert called not in pathlib.Path(adapted.servers["chat"].log.name).read_text()
 
 
 def test_keys_are_in_no_log_and_no_package(adapted):

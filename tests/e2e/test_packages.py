@@ -4,7 +4,7 @@ import filecmp, json, os, pathlib, random, shutil, signal, socket, subprocess, t
 
 import openai, pytest
 
-from conftest import BINARY, ROOT, Network
+from conftest import BINARY, ROOT, Network, until
 
 PACKAGES = ROOT / "target/guests/packages"
 
@@ -86,6 +86,19 @@ class Roles:
         for process in self.running.values():
             process.wait(30)
 
+    def account(self, home):
+        return tomllib.loads((self.dir / home / "provider.toml").read_text())["account"]
+
+    def api_key(self):
+        keys = json.loads((self.dir / "gateway/api-keys.json").read_text())
+        return (keys["keys"] if isinstance(keys, dict) else keys)[0]["api_key"]
+
+    def client(self):
+        return openai.OpenAI(base_url=self.gateway + "/v1", api_key=self.api_key(), max_retries=0, timeout=120)
+
+    def supporters(self, model):
+        return json.loads(althing("model", "show", model, "--node", self.node).stdout)["supporters"]
+
 
 def serve(home, *models, sources):
     """Has a provider serve models, and look for their packages there."""
@@ -128,9 +141,7 @@ def test_a_model_is_packed_published_pulled_and_run_elsewhere_with_equal_bits(tm
         inspected = json.loads(althing("model", "inspect", cid, "--store", store, "--json").stdout)
         assert inspected["manifest"]["runtime"] == "wasm/1" and sorted(inspected["files"]) == names
 
-        key = json.loads((roles.dir / "gateway/api-keys.json").read_text())
-        key = (key["keys"] if isinstance(key, dict) else key)[0]["api_key"]
-        client = openai.OpenAI(base_url=roles.gateway + "/v1", api_key=key, max_retries=0, timeout=120)
+        client = roles.client()
         question = [{"role": "user", "content": "Tell me a story about a fox"}]
         raced = client.chat.completions.create(model="guest-llama:open", messages=question)
         provenance = raced.model_extra["althing"]
@@ -177,27 +188,6 @@ def test_a_tool_answers_in_json_through_orders(tmp_path):
         network.stop()
 
 
-def test_a_hostile_guest_fails_its_orders_with_the_reason_and_harms_nobody(tmp_path):
-    # (module (import "althing" "emit" …) (memory (export "memory") 1) (func (export "run") (loop $l br $l)) …)
-    endless = bytes.fromhex(
-        "0061736d01000000" "0108026000006000017f" "0303020001" "0503010001"
-        "071e03066d656d6f727902000372756e00000b6162695f76657273696f6e0001"
-        "0a0e02" "0700" "0340" "0c00" "0b" "0b" "0400" "4101" "0b"
-    )
-    package = with_module(tmp_path / "endless", "endless", endless)
-    network = Network(tmp_path, "--model", package)
-    try:
-        for model in ["endless", "endless:open"]:
-            status, answer = ask_json(network.gateway, network.ready["api_key"], model=model, input={})
-            assert status == 400 and answer["error"]["code"] == "model_failed", answer
-            assert answer["error"]["message"] == "the model ran out of fuel"
-        # Its providers answer others as before.
-        question = [{"role": "user", "content": "Tell me a story about a fox"}]
-        assert network.client().chat.completions.create(model="tiny-stories:open", messages=question).choices[0].message.content
-    finally:
-        network.stop()
-
-
 def test_a_guest_runs_without_a_network_and_says_what_it_used():
     runs = [
         json.loads(althing("model", "run", built("text-facts"), "--input", '{"text": "the law"}', "--threads", threads, "--json").stdout)
@@ -240,3 +230,244 @@ def test_packages_are_checked_before_anybody_relies_on_them(tmp_path):
     ]:
         done = althing("model", *args, check=False)
         assert done.returncode != 0 and expected in done.stderr, (args, done.stderr)
+
+
+def leb(number):
+    """LEB128 without a sign."""
+    low, rest = number & 0x7F, number >> 7
+    return bytes([low | 0x80]) + leb(rest) if rest else bytes([low])
+
+
+def sleb(number):
+    """With one."""
+    low, rest = number & 0x7F, number >> 7
+    return bytes([low]) if rest == (-1 if low & 0x40 else 0) else bytes([low | 0x80]) + sleb(rest)
+
+
+def string(text):
+    return leb(len(text)) + text.encode()
+
+
+def section(kind, *items):
+    content = leb(len(items)) + b"".join(items)
+    return bytes([kind]) + leb(len(content)) + content
+
+
+def const(number):
+    return b"\x41" + sleb(number)
+
+
+# Types of functions: () -> (), () -> i32, (i32, i32) -> (), (i32, i32) -> i32, (i32, i64, i32, i32) -> i32.
+TYPES = ["600000", "6000017f", "60027f7f00", "60027f7f017f", "60047f7e7f7f017f"]
+NO_LOCALS, LOOP, AGAIN, END, DROP, TRAP = b"\x00", b"\x03\x40", b"\x0c\x00", b"\x0b", b"\x1a", b"\x00"
+
+
+def call(function):
+    return b"\x10" + leb(function)
+
+
+def wasm(run, imports=(), more=(), data=""):
+    """A module of the ABI whose function `run` is this; imports, (module, name, type), come first in numbers."""
+    types, bodies = [0, 1] + [0] * len(more), [NO_LOCALS + run, NO_LOCALS + const(1), *more]
+    exports = [string("memory") + b"\x02\x00"]
+    exports += [string(name) + b"\x00" + leb(len(imports) + at) for at, name in enumerate(["run", "abi_version"])]
+    return b"\0asm\1\0\0\0" + b"".join([
+        section(1, *map(bytes.fromhex, TYPES)),
+        section(2, *(string(module) + string(name) + b"\x00" + leb(of) for module, name, of in imports)),
+        section(3, *map(leb, types)),
+        section(5, b"\x00\x01"),
+        section(7, *exports),
+        section(10, *(leb(len(body) + 1) + body + END for body in bodies)),
+        section(11, b"\x00" + const(0) + END + string(data)),
+    ])
+
+
+def slow():
+    """What takes a compiler longest: many branches, each with many locals at hand."""
+    get, put = lambda at: b"\x20" + leb(at), lambda at: b"\x21" + leb(at)
+    zero, add, branch = b"\x50", b"\x7c", b"\x04\x40"
+    steps = (
+        get(i * 7 % 990) + zero + branch + get(i * 29 % 990) + get(i * 7 % 990) + add + put(i * 13 % 990) + END
+        for i in range(14_000)
+    )
+    return b"\x01" + leb(990) + b"\x7e" + LOOP + b"".join(steps) + get(5) + zero + b"\x0d\x00" + END
+
+
+GROW, FILE = const(1) + b"\x40\x00", "tokenizer.json"
+# By name: a guest whose runs mean harm, and what its orders say.
+FAILING = {
+    "endless-loop": (wasm(LOOP + AGAIN + END), "the model ran out of fuel"),
+    # Grows until it gets a no, and does not take that for an answer.
+    "memory-bomb": (
+        wasm(LOOP + GROW + const(-1) + b"\x47\x0d\x00" + END + TRAP),
+        "the model needs more memory than its package allows",
+    ),
+    "deep-recursion": (wasm(call(0)), "the model's calls nest too deeply"),
+    "huge-output": (
+        wasm(LOOP + const(0) + const(100) + call(0) + AGAIN + END, [("althing", "emit", 2)]),
+        "the output is larger than 65536 bytes, the most that the package allows",
+    ),
+    # A file of tiny-stories, which the same provider serves.
+    "foreign-blobs": (
+        wasm(
+            const(0) + const(len(FILE)) + call(0) + b"\x42\x00" + const(64) + const(8) + call(1) + DROP,
+            [("althing", "blob_open", 3), ("althing", "blob_read", 4)], data=FILE,
+        ),
+        "the model gave a handle of nothing",
+    ),
+}
+# By name: a module that nobody runs, and why.
+REFUSED = {
+    "forbidden-import": (
+        wasm(b"", [("wasi_snapshot_preview1", "path_open", 0)]),
+        "the module imports wasi_snapshot_preview1.path_open, which is not in the ABI",
+    ),
+    "malformed": (wasm(LOOP + AGAIN + END)[:-9], "the module is malformed"),
+    "oversized": (bytes((16 << 20) + 1), "the module has 16777217 bytes, at most 16777216 are allowed"),
+    "slow-compile": (wasm(b"", more=[slow()] * 3), "locals times branches, at most 64000000 are allowed"),
+}
+FOX = [{"role": "user", "content": "Tell me a story about a fox"}]
+
+
+class Hostile(Roles):
+    """Two providers that serve tiny-stories next to all that is hostile; the first one also what cannot be loaded."""
+
+    def __init__(self, directory):
+        super().__init__(directory)
+        self.one, self.other = self.dir / "providers/0", self.dir / "providers/1"
+        self.wallet, self.packages = self.dir / "wallets/maker.key", {}
+        for name, (module, _) in (FAILING | REFUSED).items():
+            self.packages[name] = with_module(directory / name, name, module)
+        self.start("node", "coordinators/0", self.node + "/v1/status")
+        for name in FAILING:
+            self.publish(name, self.packages[name], self.one)
+        maker = json.loads(althing("key", "show", self.wallet, "--json").stdout)["address"]
+        for name in REFUSED:
+            # The ledger cannot look into packages.
+            package = json.loads(althing("content", "add", self.packages[name], "--home", self.one, "--json").stdout)["cid"]
+            call = {"call": "model_register", "name": name, "package": package, "fee": "0", "payee": maker, "verification": "exact"}
+            althing("call", "send", json.dumps(call), "--wallet", self.wallet, "--node", self.node)
+        serve(self.one, *REFUSED, "tiny-stories", *FAILING, sources=[])
+        serve(self.other, "tiny-stories", *FAILING, sources=[self.url(40)])
+        self.start("provider", "providers/0", self.url(40))
+        self.start("provider", "providers/1", self.url(41))
+        self.start("gateway", "gateway", self.gateway + "/healthz")
+        self.wait_served("tiny-stories", *FAILING)
+        self.pids = {home: self.running[home].pid for home in ["providers/0", "providers/1"]}
+
+    def publish(self, name, package, home):
+        althing("model", "publish", name, package, "--home", home, "--wallet", self.wallet, "--node", self.node)
+
+    def wait_served(self, *models):
+        until("both serve", 30, lambda: all(self.supporters(model) == 2 for model in models))
+
+    def wait_free(self):
+        """Answers bind a part of the stake for some seconds: who gave many takes no more for a while."""
+        def free():
+            with urllib.request.urlopen(self.node + "/v1/providers") as answer:
+                return all(int(provider["reserved"]) * 2 <= int(provider["bond"]) for provider in json.load(answer))
+
+        until("most of the stake is free", 30, free)
+
+    def ask(self, **body):
+        self.wait_free()
+        return ask_json(self.gateway, self.api_key(), input={}, **body)
+
+    def check_unharmed(self, home):
+        """A provider, the same process as ever, answers others as before."""
+        process, account = self.running[home], self.account(home)
+        assert process.pid == self.pids[home] and process.poll() is None, (self.dir / f"{home.replace('/', '-')}.log").read_text()
+        self.wait_free()
+        answer = self.client().chat.completions.create(model="tiny-stories", messages=FOX, extra_body={"provider": account})
+        assert answer.choices[0].message.content
+        assert answer.model_extra["althing"]["provider"].lower() == account.lower()
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory):
+    roles = Hostile.__new__(Hostile)
+    try:
+        roles.__init__(tmp_path_factory.mktemp("hostile"))
+        yield roles
+    finally:
+        roles.stop()
+
+
+@pytest.mark.parametrize(("home", "name"), list(zip(["providers/0", "providers/1"] * 3, FAILING)))
+def test_a_hostile_guest_fails_its_orders_with_the_reason_and_harms_nobody(hostile, home, name):
+    # In the open lane both run it.
+    for body in [{"model": name, "provider": hostile.account(home)}, {"model": f"{name}:open"}]:
+        status, answer = hostile.ask(**body)
+        assert status == 400 and answer["error"]["code"] == "model_failed", answer
+        assert answer["error"]["message"] == FAILING[name][1]
+    hostile.check_unharmed(home)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_module_that_nobody_runs_is_neither_packed_nor_published(hostile, tmp_path, name):
+    package, why = hostile.packages[name], REFUSED[name][1]
+    store = ["--store", tmp_path / "store"]
+    for args in [
+        ["pack", package, *store],
+        ["publish", f"{name}-again", package, *store, "--wallet", hostile.wallet, "--node", hostile.node],
+    ]:
+        done = althing("model", *args, check=False)
+        assert done.returncode != 0 and why in done.stderr, (args, done.stderr)
+    assert althing("model", "show", f"{name}-again", "--node", hostile.node, check=False).returncode != 0
+
+
+def test_a_provider_leaves_out_what_cannot_be_loaded_and_serves_the_others(hostile):
+    """Registered all the same: the ledger cannot look into packages."""
+    log = (hostile.dir / "providers-0.log").read_text()
+    status = json.loads(althing("provider", "status", "--home", hostile.one, "--json").stdout)
+    left_out = {left["name"]: left["why"] for left in status["serving"]["left_out"]}
+    assert sorted(left_out) == sorted(REFUSED)
+    serves = next(line for line in log.splitlines() if " serves " in line)
+    assert "tiny-stories" in serves
+    for name, (_, why) in REFUSED.items():
+        note = next(line for line in log.splitlines() if line.startswith(f"note: the model {name} cannot be loaded: "))
+        assert why in note and "it is left out, and the others are served" in note, log
+        assert why in left_out[name] and name not in serves
+        # It takes no orders for it: nobody is told that it would.
+        assert hostile.supporters(name) == 0
+        code, answer = hostile.ask(model=name)
+        assert code == 503 and answer["error"]["code"] == "no_provider", answer
+    hostile.check_unharmed("providers/0")
+
+
+def test_a_provider_whose_package_was_damaged_takes_back_what_it_announced(hostile, tmp_path):
+    module = built("text-facts") / "model.wasm"
+    package = with_module(tmp_path / "sound", "sound-once", module.read_bytes() + b"\0\2\1x")
+    hostile.publish("sound-once", package, hostile.other)
+
+    def stop(*models):
+        process = hostile.running["providers/1"]
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+        serve(hostile.other, *models, sources=[])
+
+    def restart(*models):
+        stop(*models)
+        hostile.start("provider", "providers/1", hostile.url(41))
+        hostile.pids["providers/1"] = hostile.running["providers/1"].pid
+
+    restart("sound-once", "tiny-stories", *FAILING)
+    until("it is announced", 30, lambda: hostile.supporters("sound-once") == 1)
+    whole = (package / "model.wasm").read_bytes()
+    blocks = [path for path in (hostile.other / "content/blocks").rglob("*") if path.is_file()]
+    [block] = [path for path in blocks if path.read_bytes() == whole]
+    block.chmod(0o600)
+    block.write_bytes(whole[:-1] + b"y")
+    restart("sound-once", "tiny-stories", *FAILING)
+    log = (hostile.dir / "providers-1.log").read_text()
+    note = next(line for line in log.splitlines() if line.startswith("note: the model sound-once cannot be loaded: "))
+    assert "is not here" in note and "is nowhere to be found" in note
+    until("that is taken back", 30, lambda: hostile.supporters("sound-once") == 0)
+    hostile.wait_served("tiny-stories", *FAILING)
+    hostile.check_unharmed("providers/1")
+
+    # Where there is nothing else to serve it is an error.
+    stop("sound-once")
+    alone = althing("provider", "--home", hostile.other, check=False)
+    assert alone.returncode != 0 and "the model sound-once cannot be loaded: " in alone.stderr, alone.stderr
+    restart("tiny-stories", *FAILING)

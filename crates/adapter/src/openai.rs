@@ -1,8 +1,10 @@
 //! A server that speaks OpenAI's API: vLLM, llama.cpp, Ollama, a gateway of somebody else's.
 //!
-//! Input is a client's own request, a JSON object, as it came; only `model` is the server's name for it. Output is what
-//! the server answered, byte for byte: a JSON object, a stream of events to its `[DONE]`, or a sound. So whatever server
-//! and client agree on works: tools, images in messages, log probabilities, structured outputs.
+//! Input is a client's own request, a JSON object. Each value in it goes to the server byte for byte; `model` is the
+//! server's name for it, the fields are put in order by name, and of a field that is there twice the last counts. (What
+//! concerns the network alone, `wait` and `provider`, the gateway has taken out.) Output is what the server answered,
+//! byte for byte: a JSON object, a stream of events to its `[DONE]`, or a sound. So whatever server and client agree on
+//! works: tools, images in messages, log probabilities, structured outputs.
 
 use crate::{
     AdapterError, Emit, Server, Settings, SetupError, check_file,
@@ -11,8 +13,15 @@ use crate::{
 use althing_runtime::{Interface, package::Manifest};
 use parking_lot::Mutex;
 use reqwest::{Method, Response, StatusCode, header::CONTENT_TYPE};
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, MapAccess, SeqAccess, Visitor},
+};
 use serde_json::value::{RawValue, to_raw_value};
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 /// Most bytes of a list of models that are read.
 const MODELS_BYTES_MAX: usize = 4 << 20;
@@ -174,9 +183,17 @@ impl Request {
             }
         }
         if !remote_files {
-            for field in fields.values() {
-                let value = serde_json::from_str(field.get()).unwrap_or_default();
-                check_urls(&value)?;
+            for (name, field) in &fields {
+                // Where in the value it is helps nobody.
+                let reason = |error: serde_json::Error| {
+                    let text = error.to_string();
+                    AdapterError::refused(text.split_once(" at line ").map_or(&*text, |(reason, _)| reason))
+                };
+                if let Filed::Text(url) = serde_json::from_str(field.get()).map_err(reason)?
+                    && name.ends_with("url")
+                {
+                    check_file(&url)?;
+                }
             }
         }
         let is_stream = is(&fields, "stream", "true");
@@ -187,16 +204,72 @@ impl Request {
     }
 }
 
-/// Refuses files that the server would fetch: pictures, sounds and documents in messages are objects with a `url`, or
-/// texts under a name that ends so.
-fn check_urls(value: &serde_json::Value) -> Result<(), AdapterError> {
-    match value {
-        serde_json::Value::Array(items) => items.iter().try_for_each(check_urls),
-        serde_json::Value::Object(fields) => fields.iter().try_for_each(|(name, value)| match value {
-            serde_json::Value::String(url) if name.ends_with("url") => check_file(url),
-            value => check_urls(value),
-        }),
-        _ => Ok(()),
+/// A value without files that the server would fetch: pictures, sounds and documents in messages are objects with a
+/// `url`, or texts under a name that ends so. The value goes on as it came, and of fields given twice nobody knows which
+/// one counts there: they are refused.
+#[derive(Debug, PartialEq, Eq)]
+enum Filed {
+    Text(String),
+    Other,
+}
+
+impl<'de> Deserialize<'de> for Filed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(FiledVisitor)
+    }
+}
+
+struct FiledVisitor;
+
+impl<'de> Visitor<'de> for FiledVisitor {
+    type Value = Filed;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("any value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Filed, E> {
+        Ok(Filed::Other)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Filed, E> {
+        Ok(Filed::Other)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Filed, E> {
+        Ok(Filed::Other)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Filed, E> {
+        Ok(Filed::Other)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Filed, E> {
+        Ok(Filed::Other)
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Filed, E> {
+        Ok(Filed::Text(text.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Filed, A::Error> {
+        while items.next_element::<Filed>()?.is_some() {}
+        Ok(Filed::Other)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Filed, A::Error> {
+        let mut names = BTreeSet::new();
+        while let Some(name) = fields.next_key::<String>()? {
+            if let Filed::Text(url) = fields.next_value()?
+                && name.ends_with("url")
+            {
+                check_file(&url).map_err(A::Error::custom)?;
+            }
+            if !names.insert(name.clone()) {
+                return Err(A::Error::custom(format_args!("`{name}` is given twice")));
+            }
+        }
+        Ok(Filed::Other)
     }
 }
 
@@ -228,6 +301,16 @@ mod tests {
             String::from_utf8(request.body).unwrap(),
             r#"{"model":"theirs","n":1,"stream":true,"temperature":0.70,"x":[ 1e3 ]}"#
         );
+        // Between values nothing is kept; in them everything is, what would be another number elsewhere too.
+        let input = br#" { "z":1, "model":"a", "b" : {"y":1, "x":[2 ,3],"y":1}, "z":12345678901234567890.10,"\u0061":"\u00fe\/", "model":"b" } "#;
+        assert_eq!(
+            String::from_utf8(Request::read(input, "theirs", true).unwrap().body).unwrap(),
+            r#"{"a":"\u00fe\/","b":{"y":1, "x":[2 ,3],"y":1},"model":"theirs","z":12345678901234567890.10}"#
+        );
+        // What the server gets is what was looked at.
+        let twice =
+            |first: &str, last: &str| Request::read(format!("{{{first},{last}}}").as_bytes(), "m", false).is_ok();
+        assert!(twice(r#""n":2"#, r#""n":1"#) && !twice(r#""n":1"#, r#""n":2"#));
         for input in [&b"[]"[..], b"", br#"{"n":2}"#, br#"{"best_of":1.0}"#] {
             assert!(matches!(Request::read(input, "m", true), Err(AdapterError::Refused { .. })), "{input:?}");
         }
@@ -245,6 +328,11 @@ mod tests {
             (r#"{"type":"image_url","image_url":"https://a/b.png"}"#, false),
             (r#"{"type":"video_url","video_url":{"url":"file:///etc/passwd"}}"#, false),
             (r#"{"type":"input_file","file_url":"HTTP://a"}"#, false),
+            // Servers differ in which one counts.
+            (r#"{"image_url":{"url":"http://a","url":"data:image/png;base64,AA=="}}"#, false),
+            (r#"{"image_url":{"url":"data:image/png;base64,AA=="},"image_\u0075rl":{"url":"data:,"}}"#, false),
+            (r#"{"deep":[1,-2,3.5,1e300,null,true,"http://a",[{"an_url":"http://a"}]]}"#, false),
+            (r#"{"deep":[1,-2,3.5,1e300,null,true,"http://a",[{"an_url":"data:,"}]]}"#, true),
         ] {
             let input = with(part);
             assert_eq!(Request::read(input.as_bytes(), "m", false).is_ok(), fine, "{part}");

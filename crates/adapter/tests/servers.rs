@@ -13,6 +13,7 @@ use axum::{
     routing::{get, post, put},
 };
 use futures::StreamExt as _;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::{
     sync::{
@@ -264,7 +265,8 @@ async fn a_server_that_is_not_there_or_has_other_models_is_in_trouble() {
 #[derive(Clone, Default)]
 struct Predictions {
     cancelled: Arc<AtomicUsize>,
-    begun: Arc<AtomicUsize>,
+    /// The prediction that each request was for.
+    asked: Arc<Mutex<Vec<String>>>,
 }
 
 /// A server with one model; `predict` answers each prediction.
@@ -273,8 +275,8 @@ where
     F: Fn(HeaderMap, Value) -> Response + Clone + Send + Sync + 'static,
 {
     let prediction =
-        move |State(state): State<Predictions>, Path(_): Path<String>, headers: HeaderMap, Json(body): Json<Value>| {
-            state.begun.fetch_add(1, Ordering::Relaxed);
+        move |State(state): State<Predictions>, Path(id): Path<String>, headers: HeaderMap, Json(body): Json<Value>| {
+            state.asked.lock().push(id);
             let response = predict(headers, body);
             async move { response }
         };
@@ -377,19 +379,278 @@ async fn files_of_cog_models_are_pictures_or_fail() {
     }
 }
 
+/// What every way to ask a Cog server has in common: who asks it, and what is said when it has time.
+fn ways_to_ask() -> [(&'static str, Value, CogMode); 3] {
+    [("json", json!({}), CogMode::Auto), ("chat", chat_schema(), CogMode::Auto), ("json", json!({}), CogMode::Webhook)]
+}
+
+/// The answer of a server that has time, in the way that it was asked.
+fn succeed(headers: &HeaderMap, body: &Value) -> Response {
+    let done = json!({"status": "succeeded", "output": ["a", "b"]});
+    if let Some(webhook) = body["webhook"].as_str() {
+        post_later(webhook.to_owned(), vec![done.to_string().into_bytes()], Arc::default());
+        return (StatusCode::ACCEPTED, Json(json!({"status": "starting"}))).into_response();
+    }
+    match headers.get("accept").is_some_and(|accept| accept == "text/event-stream") {
+        true => stream(vec![event("output", json!({"chunk": "ab"})), event("completed", done)], Duration::ZERO),
+        false => Json(done).into_response(),
+    }
+}
+
 #[tokio::test]
-async fn a_webhook_that_nobody_calls_ends_the_run_and_foreign_calls_do_nothing() {
+async fn a_busy_cog_server_is_asked_again_for_the_same_prediction_until_it_has_time() {
+    for (interface, schema, cog_mode) in ways_to_ask() {
+        let state = Predictions::default();
+        let counted = state.clone();
+        let url = cog(schema, state.clone(), move |headers, body| match counted.asked.lock().len() {
+            1..=3 => (StatusCode::CONFLICT, Json(json!({"error": "At capacity", "status": "failed"}))).into_response(),
+            _ => succeed(&headers, &body),
+        })
+        .await;
+        let settings =
+            Settings { busy_max: Duration::from_secs(30), run_max: Duration::from_secs(30), cog_mode, ..quick(&url) };
+        let adapter = adapter("cog/1", interface, settings).await;
+        let (output, said) = run(&adapter, &ChatInput::ask("hi").to_bytes()).await;
+        let output = String::from_utf8(output.unwrap()).unwrap();
+        match interface {
+            "chat" => assert!(said == "ab" && output.contains("\"ab\""), "{output}"),
+            _ => assert_eq!(output, r#"["a","b"]"#, "{cog_mode:?}"),
+        }
+        let asked = state.asked.lock().clone();
+        assert_eq!(asked.len(), 4, "{interface} {cog_mode:?}: three times in vain");
+        assert!(asked.iter().all(|id| *id == asked[0]), "one prediction: {asked:?}");
+        assert_eq!(state.cancelled.load(Ordering::Relaxed), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_cog_server_that_stays_busy_is_given_up_and_asked_again_by_the_next_run() {
+    for (interface, schema, cog_mode) in ways_to_ask() {
+        let state = Predictions::default();
+        let is_free = Arc::new(AtomicUsize::new(0));
+        let free = is_free.clone();
+        let url = cog(schema, state.clone(), move |headers, body| match free.load(Ordering::Relaxed) {
+            0 => (StatusCode::CONFLICT, Json(json!({"error": "somebody's words", "status": "failed"}))).into_response(),
+            _ => succeed(&headers, &body),
+        })
+        .await;
+        let adapter = adapter("cog/1", interface, Settings { cog_mode, ..quick(&url) }).await;
+        let input = ChatInput::ask("hi").to_bytes();
+        let begun = std::time::Instant::now();
+        let busy = run(&adapter, &input).await.0;
+        assert_eq!(busy, Err(AdapterError::Busy("the model's server is busy: ask again later".into())));
+        assert!(begun.elapsed() >= Duration::from_millis(300), "it was asked again");
+        assert!((2..=3).contains(&state.asked.lock().len()), "not for longer than 700 ms: {:?}", state.asked.lock());
+        // It is well all the same, and others may ask.
+        assert_eq!((adapter.ready(), adapter.status().trouble, adapter.status().running), (Ok(()), None, 0));
+        is_free.store(1, Ordering::Relaxed);
+        assert!(run(&adapter, &input).await.0.is_ok());
+    }
+}
+
+#[tokio::test]
+async fn the_state_of_a_cog_server_decides_whether_it_is_used_and_no_secret_is_told() {
+    let state = |status: &str| (200, json!({"status": status}).to_string());
+    let unwell = |why: Value| (200, json!({"status": "UNHEALTHY", "user_healthcheck_error": why}).to_string());
+    let setup = json!({"status": "failed", "logs": "ValueError: cannot load with sk-1 and hunter2"});
+    let setup_failed = json!({"status": "SETUP_FAILED", "setup": setup, "version": {"coglet": "0.23.1"}});
+    let cases = [
+        (state("READY"), None),
+        // As the real server says it, with all that it tells beside.
+        ((200, json!({"status": "READY", "setup": setup, "version": {"coglet": "0.23.1"}}).to_string()), None),
+        (state("BUSY"), None),
+        (state("STARTING"), Some("the model's server is starting")),
+        (state("SETUP_FAILED"), Some("the model's server failed to set its model up")),
+        // Its log is its owner's.
+        ((200, setup_failed.to_string()), Some("the model's server failed to set its model up")),
+        (state("DEFUNCT"), Some("the model's server is defunct: restart it")),
+        (state("UNHEALTHY"), Some("the model's server says that it is not well")),
+        (unwell(Value::Null), Some("the model's server says that it is not well")),
+        (unwell(json!("gpu\nlost, sk-1")), Some("the model's server says that it is not well: gpu lost, …")),
+        (state("ready"), Some("the model's server is in state \"ready\"")),
+        (state("UNKNOWN"), Some("the model's server is in state \"UNKNOWN\"")),
+        (state("sk-1\u{1b}[2J"), Some("the model's server is in state \"… [2J\"")),
+        (state(""), Some("the model's server is in state \"\"")),
+        ((200, "{}".into()), Some("the model's server is no Cog server")),
+        ((200, r#"{"status":null}"#.into()), Some("the model's server is no Cog server")),
+        ((200, "\"READY\"".into()), Some("the model's server is no Cog server")),
+        ((200, "READY sk-1".into()), Some("the model's server is no Cog server")),
+        ((200, String::new()), Some("the model's server is no Cog server")),
+        // A word counts from a server that says it well only.
+        ((500, r#"{"status":"READY"}"#.into()), Some("the model's server answers with 500 Internal Server Error")),
+        (
+            (500, r#"{"error":"sk-1 broke"}"#.into()),
+            Some("the model's server answers with 500 Internal Server Error: … broke"),
+        ),
+        ((404, r#"{"detail":"Not Found"}"#.into()), Some("the model's server answers with 404 Not Found: Not Found")),
+        ((404, "<html>sk-1</html>".into()), Some("the model's server answers with 404 Not Found")),
+        ((503, "sk-1".into()), Some("the model's server answers with 503 Service Unavailable")),
+        ((401, r#"{"detail":"sk-1"}"#.into()), Some("the model's server refuses the provider's key")),
+        ((302, String::new()), Some("the model's server answers with 302 Found")),
+        ((409, String::new()), Some("the model's server is busy: ask again later")),
+    ];
+    let now = Arc::new(Mutex::new((200, String::new())));
+    let said = now.clone();
+    let health = move |headers: HeaderMap| async move {
+        assert_eq!(headers["authorization"], "Bearer sk-1");
+        let (status, body) = said.lock().clone();
+        let to = [(header::LOCATION, "/elsewhere")];
+        (StatusCode::from_u16(status).unwrap(), to, body)
+    };
+    let url = serve(
+        Router::new()
+            .route("/health-check", get(health))
+            .route("/elsewhere", get(|| async { Json(json!({"status": "READY"})) })),
+    )
+    .await;
+    let settings = Settings { key: Some(Secret::new("sk-1")), ..quick(&url) };
+    let adapter = Adapter::new(&manifest("cog/1", "json"), settings).await.unwrap();
+    for (answer, expected) in cases {
+        *now.lock() = answer.clone();
+        let trouble = adapter.look().await;
+        assert_eq!(trouble.as_deref(), expected, "{answer:?}");
+        // What the look found is what clients and the provider's status are told.
+        let told = trouble.clone().map_or(Ok(()), |why| Err(AdapterError::Unavailable(why)));
+        assert_eq!((adapter.ready(), adapter.status().trouble), (told, trouble.clone()));
+        let trouble = trouble.unwrap_or_default();
+        assert!(["sk-1", "hunter2", "127.0.0.1"].iter().all(|secret| !trouble.contains(secret)), "{trouble}");
+    }
+}
+
+/// Calls a webhook with one body after another, and notes the answers.
+fn post_later(webhook: String, bodies: Vec<Vec<u8>>, answers: Arc<Mutex<Vec<u16>>>) {
+    tokio::spawn(async move {
+        for body in bodies {
+            let answer = call(reqwest::Method::POST, &webhook, body).await;
+            answers.lock().push(answer);
+        }
+    });
+}
+
+async fn call(method: reqwest::Method, url: &str, body: Vec<u8>) -> u16 {
+    let call = reqwest::Client::new().request(method, url).header("content-type", "application/json").body(body);
+    call.send().await.unwrap().status().as_u16()
+}
+
+/// What Cog posts while it runs a prediction.
+fn progress(status: &str, output: Value) -> Vec<u8> {
+    json!({"id": "x", "status": status, "output": output, "logs": "", "metrics": {}}).to_string().into_bytes()
+}
+
+#[tokio::test]
+async fn a_webhook_is_called_and_its_last_word_is_how_the_prediction_ended() {
+    let progresses = || vec![progress("starting", json!(null)), progress("processing", json!(["half"]))];
+    let then = |last: Vec<u8>| progresses().into_iter().chain([last]).collect::<Vec<_>>();
+    let failed = json!({"status": "failed", "error": "out of\nmemory sk-1"}).to_string().into_bytes();
+    let whole = || progress("succeeded", json!(["half", "whole"]));
+    let cases = [
+        (vec![whole()], Ok(()), false),
+        (then(whole()), Ok(()), false),
+        (then(failed), Err("the model failed: out of memory …"), false),
+        (then(progress("canceled", json!(null))), Err("the server cancelled the prediction"), false),
+        (then(b"<html>".to_vec()), Err("something that is no prediction"), true),
+        (then(vec![b' '; 5 << 20]), Err("the answer has more than"), true),
+        // One that says how far it is, and no more.
+        (progresses(), Err("longer than 3 s"), true),
+    ];
+    for (bodies, expected, is_cancelled) in cases {
+        let (state, answers, webhooks) = (Predictions::default(), Arc::default(), Arc::new(Mutex::new(Vec::new())));
+        let (posted, addresses) = (Arc::clone(&answers), webhooks.clone());
+        let count = bodies.len();
+        let url = cog(json!({}), state.clone(), move |headers, body| {
+            assert_eq!(headers["prefer"], "respond-async");
+            assert_eq!((&body["input"], &body["webhook_events_filter"]), (&json!({"x": 1}), &json!(["completed"])));
+            let webhook = body["webhook"].as_str().unwrap().to_owned();
+            addresses.lock().push(webhook.clone());
+            post_later(webhook, bodies.clone(), Arc::clone(&posted));
+            // The call may come before all of this answer has.
+            let answer = json!({"id": "x", "status": "starting"}).to_string().into_bytes();
+            (StatusCode::ACCEPTED, stream(vec![answer], Duration::from_millis(100))).into_response()
+        })
+        .await;
+        let settings = Settings { cog_mode: CogMode::Webhook, key: Some(Secret::new("sk-1")), ..quick(&url) };
+        let adapter = adapter("cog/1", "json", settings).await;
+        let result = run(&adapter, br#"{"x":1}"#).await.0;
+        match expected {
+            Ok(()) => assert_eq!(result, Ok(br#"["half","whole"]"#.to_vec())),
+            Err(why) => self::failed(&result, why),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let answers: Vec<u16> = answers.lock().clone();
+        assert_eq!(answers.len(), count, "{expected:?}");
+        assert!(answers[..count - 1].iter().all(|status| *status == 200), "{expected:?}: {answers:?}");
+        assert_eq!(state.cancelled.load(Ordering::Relaxed) > 0, is_cancelled, "{expected:?}");
+        assert_eq!((state.asked.lock().len(), adapter.status().running), (1, 0));
+        // A late call, as a server makes it that heard no answer to its first, is nobody's.
+        let webhook = webhooks.lock()[0].clone();
+        assert_eq!(call(reqwest::Method::POST, &webhook, whole()).await, 404, "{expected:?}");
+        assert_eq!((adapter.ready(), adapter.status().trouble), (Ok(()), None));
+    }
+}
+
+#[tokio::test]
+async fn calls_that_nobody_expects_are_refused_and_each_run_hears_its_own() {
+    let (answers, late) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
+    let (posted, addresses) = (answers.clone(), late.clone());
     let state = Predictions::default();
-    let url = cog(json!({}), state.clone(), |headers, body| {
-        assert_eq!(headers["prefer"], "respond-async");
-        let webhook = body["webhook"].as_str().unwrap().to_owned();
-        // Somebody who does not know the address calls in vain.
+    let url = cog(json!({}), state.clone(), move |_, body| {
+        let (posted, webhook) = (posted.clone(), body["webhook"].as_str().unwrap().to_owned());
+        addresses.lock().push(webhook.clone());
         tokio::spawn(async move {
-            let guessed = webhook.rsplit_once('/').unwrap().0.to_owned() + "/00";
-            let body = json!({"status": "succeeded", "output": 1});
-            let status = reqwest::Client::new().post(guessed).json(&body).send().await.unwrap().status();
-            assert_eq!(status, 404);
+            let (base, token) = webhook.rsplit_once('/').unwrap();
+            let false_word = || progress("succeeded", json!("false"));
+            let mut calls = Vec::new();
+            for guess in [
+                format!("{base}/"),
+                format!("{base}/00"),
+                format!("{base}/{}", "0".repeat(64)),
+                format!("{base}/{}", &token[1..]),
+                format!("{base}/{}", token.to_uppercase()),
+                format!("{base}/{token}/"),
+                format!("{base}/{token}/x"),
+                format!("{base}/x/{token}"),
+                format!("{base}/?{token}"),
+            ] {
+                calls.push((404, call(reqwest::Method::POST, &guess, false_word()).await));
+            }
+            for method in [reqwest::Method::GET, reqwest::Method::PUT, reqwest::Method::DELETE] {
+                calls.push((405, call(method, &webhook, false_word()).await));
+            }
+            // The first who asked hears last.
+            let number = body["input"]["number"].as_u64().unwrap();
+            tokio::time::sleep(Duration::from_millis(400 - number * 100)).await;
+            calls.push((200, call(reqwest::Method::POST, &webhook, progress("succeeded", json!(number))).await));
+            posted.lock().extend(calls);
         });
+        (StatusCode::ACCEPTED, Json(json!({"status": "starting"}))).into_response()
+    })
+    .await;
+    let settings =
+        Settings { cog_mode: CogMode::Webhook, concurrency_max: 4, run_max: Duration::from_secs(30), ..quick(&url) };
+    let adapter = adapter("cog/1", "json", settings).await;
+    let inputs: Vec<_> = (0..4).map(|number| json!({"number": number}).to_string().into_bytes()).collect();
+    let runs = futures::future::join_all(inputs.iter().map(|input| async { run(&adapter, input).await.0 })).await;
+    assert_eq!(runs, [b"0", b"1", b"2", b"3"].map(|output| Ok(output.to_vec())));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let answers = answers.lock().clone();
+    assert_eq!(answers.len(), 4 * 13);
+    assert!(answers.iter().all(|(expected, got)| expected == got), "{answers:?}");
+    let late = late.lock().clone();
+    for webhook in &late {
+        assert_eq!(call(reqwest::Method::POST, webhook, progress("succeeded", json!("late"))).await, 404);
+    }
+    assert_eq!(late.iter().collect::<std::collections::BTreeSet<_>>().len(), 4, "each has an address of its own");
+    assert_eq!(state.cancelled.load(Ordering::Relaxed), 0);
+    assert_eq!(run(&adapter, br#"{"number":3}"#).await.0, Ok(b"3".to_vec()), "and the next run hears its own too");
+}
+
+#[tokio::test]
+async fn a_webhook_that_nobody_calls_ends_the_run() {
+    let state = Predictions::default();
+    let webhooks = Arc::new(Mutex::new(Vec::new()));
+    let addresses = webhooks.clone();
+    let url = cog(json!({}), state.clone(), move |_, body| {
+        addresses.lock().push(body["webhook"].as_str().unwrap().to_owned());
         (StatusCode::ACCEPTED, Json(json!({"status": "starting"}))).into_response()
     })
     .await;
@@ -397,6 +658,8 @@ async fn a_webhook_that_nobody_calls_ends_the_run_and_foreign_calls_do_nothing()
     failed(&run(&adapter, b"{}").await.0, "longer than 3 s");
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(state.cancelled.load(Ordering::Relaxed), 1);
+    let webhook = webhooks.lock()[0].clone();
+    assert_eq!(call(reqwest::Method::POST, &webhook, progress("succeeded", json!(1))).await, 404, "nobody waits");
 }
 
 // ---- discovery ----

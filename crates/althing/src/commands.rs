@@ -209,6 +209,9 @@ fn print_serving(serving: &ServingStatus) {
     println!("runs      {running}, and {waiting} wait; {} models in memory", loaded.len());
     println!("memory    {memory} {limit}, {prefixes} of it what was read earlier");
     println!("tokens    {tokens_fed} went through models, {tokens_reused} of prompts had been read before");
+    for left in &serving.left_out {
+        println!("left out  {}", left.why);
+    }
 }
 
 /// A provider's status for people: earnings by source, models, decisions with their reasons.

@@ -12,10 +12,10 @@ use althing_content::{BlobStore, Client, Limits, fetch_dag};
 use althing_gateway::{ApiKeys, FileReceipts, Gateway, GatewayConfig, HttpDeliveries, StorePackages};
 use althing_node::{InputWatch, LedgerMachine, NodeClient};
 use althing_provider::{Adapters, AllModels, FileJournal, ModelServer, Provider, ProviderConfig, ServedModel, Source};
-use althing_runtime::{Engine, Package};
+use althing_runtime::{Engine, Package, package::Manifest, wasm::init_bytes_max};
 use althing_sdk::{Clock, FetchedContent, HttpClient, LedgerClient, Sender, SessionKeyPair, StoreContent, SystemClock};
-use althing_types::{ContentSource, ModelId, Verification};
-use anyhow::{Context as _, Result, bail};
+use althing_types::{ContentSource, Model, ModelId, Verification};
+use anyhow::{Context as _, Result, bail, ensure};
 use futures::FutureExt as _;
 use std::{
     collections::BTreeMap,
@@ -191,10 +191,10 @@ struct Found<'a> {
 }
 
 /// Models to be served, by name: the shipped one from the binary, others from the store, to which those that
-/// it lacks are brought.
+/// it lacks are brought. One whose package is of no use is among them, with the reason.
 ///
 /// # Errors
-/// If one is not registered or nowhere to be found.
+/// If one is not registered, or the settings for its server cannot be used.
 async fn models_to_serve(client: &dyn LedgerClient, names: &[String], found: &Found<'_>) -> Result<ToServe> {
     let shipped = shipped::tiny_stories()?;
     let threads = threads_of_machine();
@@ -207,34 +207,47 @@ async fn models_to_serve(client: &dyn LedgerClient, names: &[String], found: &Fo
             // Products so small are not split among threads.
             Source::Package {
                 bytes: shipped.bytes(),
+                init_bytes: 0,
                 load: Arc::new(|| althing_runtime::load(&shipped::tiny_stories()?, 1)),
             }
         } else {
-            let cid = model.package;
-            let fetched = fetch_package(found.store, cid, found.sources).await;
-            let bytes = fetched.with_context(|| format!("the package of {name}"))?;
-            let (manifest, _) = packages::contents(found.store, &cid)?;
-            if !manifest.is_exact() && model.verification == Verification::Exact {
-                bail!(
-                    "{name} is registered as if others could re-run it, and its package says that they cannot: whoever \
-                     serves it can be contested and slashed for telling the truth"
-                );
-            }
-            if manifest.is_served_elsewhere() {
-                let adapter = found.upstreams.adapter(name, &manifest, found.home).await?;
-                if let Some(trouble) = adapter.look().await {
-                    eprintln!("note: {name} has no use at the moment and is tried again: {trouble}");
+            match usable_package(&model, found).await {
+                Err(error) => Source::Nowhere(format!("{error:#}")),
+                Ok((manifest, _)) if manifest.is_served_elsewhere() => {
+                    let adapter = found.upstreams.adapter(name, &manifest, found.home).await?;
+                    if let Some(trouble) = adapter.look().await {
+                        eprintln!("note: {name} has no use at the moment and is tried again: {trouble}");
+                    }
+                    models.elsewhere.insert(model.id, Arc::new(adapter));
+                    continue;
                 }
-                models.elsewhere.insert(model.id, Arc::new(adapter));
-                continue;
+                Ok((manifest, bytes)) => {
+                    let init_bytes = init_bytes_max(&manifest);
+                    let (store, cid) = (found.store.clone(), model.package);
+                    let load = move || althing_runtime::load(&Package::from_store(&*store, &cid)?, threads);
+                    Source::Package { bytes, init_bytes, load: Arc::new(load) }
+                }
             }
-            let store = found.store.clone();
-            let load = move || althing_runtime::load(&Package::from_store(&*store, &cid)?, threads);
-            Source::Package { bytes, load: Arc::new(load) }
         };
         models.here.insert(model.id, ServedModel { name: name.clone(), source });
     }
     Ok(models)
+}
+
+/// Brings a model's package; its manifest, and how large its files are.
+///
+/// # Errors
+/// If it is nowhere to be found, is no package, or is not what the ledger was told.
+async fn usable_package(model: &Model, found: &Found<'_>) -> Result<(Manifest, u64)> {
+    let bytes = fetch_package(found.store, model.package, found.sources).await?;
+    let (manifest, _) = packages::contents(found.store, &model.package)?;
+    manifest.check()?;
+    ensure!(
+        manifest.is_exact() || model.verification != Verification::Exact,
+        "it is registered as if others could re-run it, and its package says that they cannot: whoever serves it can be \
+         contested and slashed for telling the truth"
+    );
+    Ok((manifest, bytes))
 }
 
 /// Sees to it that a package is in the store; how large its files are.
@@ -284,7 +297,7 @@ async fn package_bytes(store: &Arc<BlobStore>, cid: althing_content::Cid) -> Res
 /// elsewhere beside those of the settings.
 ///
 /// # Errors
-/// If its files or address cannot be used, or a model cannot be loaded.
+/// If its files or address cannot be used, or none of its models can be loaded.
 pub async fn start_provider(
     directory: &Path,
     settings: ProviderSettings,
@@ -298,12 +311,20 @@ pub async fn start_provider(
     let serving = settings.content.gateway();
     let upstreams = Upstreams::new(&settings.upstreams, upstreams)?;
     let named = upstreams.by_model.keys().filter(|name| !settings.models.contains(name));
-    let names: Vec<_> = settings.models.iter().chain(named).cloned().collect();
+    let mut names: Vec<_> = settings.models.iter().chain(named).cloned().collect();
     let (sources, home) = (&settings.content_sources[..], directory);
     let found = Found { engines, store: &store, sources, upstreams: &upstreams, home };
     let models = models_to_serve(&*client, &names, &found).await?;
-    let ids = models.here.keys().chain(models.elsewhere.keys()).copied().collect();
-    let server = ModelServer::start(models.here, settings.server()).await?;
+    let server = ModelServer::start(models.here, settings.server()).await;
+    let ids: Vec<_> = server.models().chain(models.elsewhere.keys().copied()).collect();
+    let left_out = server.left_out();
+    if ids.is_empty() && !left_out.is_empty() {
+        bail!(left_out.iter().map(|left| &*left.why).collect::<Vec<_>>().join("; "));
+    }
+    for left in left_out {
+        eprintln!("note: {}; it is left out, and the others are served", left.why);
+        names.retain(|name| *name != left.name);
+    }
     let mut tasks = Tasks::default();
     for adapter in models.elsewhere.values() {
         let adapter = adapter.clone();

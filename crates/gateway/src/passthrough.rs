@@ -18,8 +18,7 @@ use std::collections::BTreeMap;
 #[derive(Debug, Deserialize)]
 struct Head {
     model: String,
-    #[serde(default)]
-    stream: bool,
+    stream: Option<bool>,
     /// Of the speech interface.
     #[serde(default)]
     response_format: Option<serde_json::Value>,
@@ -53,7 +52,8 @@ impl Passthrough {
         if !form.is_some_and(|form| form.passes_through) {
             return Ok(None);
         }
-        if interface == Interface::Speech && head.stream {
+        let is_stream = head.stream.unwrap_or(false);
+        if interface == Interface::Speech && is_stream {
             return Err(ApiError::invalid("stream", "sounds come whole: leave it out"));
         }
         let mut fields: BTreeMap<String, &RawValue> =
@@ -65,7 +65,7 @@ impl Passthrough {
         let input = AskInput::Passthrough { interface, body };
         Ok(Some(Self {
             ask: Ask { model: name.to_owned(), lane, input, seed: None, provider: head.provider, wait: head.wait },
-            is_stream: head.stream,
+            is_stream,
             format: match head.stream_format {
                 Some(format) if format == "sse" => Some("sse".into()),
                 _ => head.response_format.and_then(|format| format.as_str().map(str::to_owned)),

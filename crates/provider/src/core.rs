@@ -188,7 +188,9 @@ impl Provider {
     /// A provider on `chain`.
     pub fn new(config: ProviderConfig, chain: ChainId, parts: Parts) -> Self {
         let signer = SessionSigner { account: config.account, key: parts.key.clone() };
+        let left_out = parts.compute.serving().unwrap_or_default().left_out;
         let status = ProviderStatus {
+            last_error: left_out.into_iter().map(|left| left.why).reduce(|all, why| format!("{all}; {why}")),
             account: config.account,
             endpoint: config.endpoint.clone(),
             behaviour: config.behaviour,

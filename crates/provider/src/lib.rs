@@ -36,4 +36,4 @@ pub use deliver::DeliverError;
 pub use http::router;
 pub use journal::{FileJournal, Journal, JournalError, MemoryJournal, Promise};
 pub use policy::{Appraisal, Offer, Policy, PolicyName, ProfitPolicy, Task, VolunteerPolicy};
-pub use serve::{ModelServer, ServeError, ServedModel, ServerConfig, ServingStatus, Source};
+pub use serve::{LeftOut, ModelServer, ServeError, ServedModel, ServerConfig, ServingStatus, Source};

@@ -8,6 +8,8 @@
 //!
 //! When room is needed, what was used least recently goes first: an idle model, or what an earlier run
 //! has read. Whatever is loaded or runs is counted before it takes its memory.
+//!
+//! Models come from strangers: one that cannot be loaded is left out, and the others are served.
 
 use crate::compute::{Compute, ComputeError, Pieces, Ran, run_now};
 use althing_runtime::{
@@ -42,8 +44,11 @@ pub type Load = Arc<dyn Fn() -> Result<Box<dyn Engine>, PackageError> + Send + S
 pub enum Source {
     /// It is in memory for others too: it is never unloaded, and its weights are not counted.
     Shared(Arc<dyn Engine>),
-    /// It is loaded when it is needed, which takes the package's bytes beside the weights for a while.
-    Package { bytes: u64, load: Load },
+    /// It is loaded when it is needed, which takes the package's bytes beside the weights for a while, and what its own
+    /// program may take meanwhile.
+    Package { bytes: u64, init_bytes: u64, load: Load },
+    /// Its package is of no use, for this reason.
+    Nowhere(String),
 }
 
 /// How much is done at a time.
@@ -63,11 +68,12 @@ pub enum ServeError {
     #[error("the model {name} cannot be loaded: {why}")]
     Load { name: String, why: String },
     #[error(
-        "the model {name} takes {} of memory to load: {} of weights beside the package's {}; memory_max_bytes allows {}",
-        mebibytes(package_bytes.saturating_add(*weights_bytes)), mebibytes(*weights_bytes), mebibytes(*package_bytes),
+        "the model {name} takes {} of memory to load: {} of weights beside {} for its package and its init; \
+         memory_max_bytes allows {}",
+        mebibytes(loading_bytes.saturating_add(*weights_bytes)), mebibytes(*weights_bytes), mebibytes(*loading_bytes),
         mebibytes(*memory_max_bytes)
     )]
-    NoRoomToLoad { name: String, package_bytes: u64, weights_bytes: u64, memory_max_bytes: u64 },
+    NoRoomToLoad { name: String, loading_bytes: u64, weights_bytes: u64, memory_max_bytes: u64 },
     #[error(
         "the model {name} takes {} of memory: {} of weights and {} for a run{}; memory_max_bytes allows {}",
         mebibytes(weights_bytes.saturating_add(*run_bytes)), mebibytes(*weights_bytes), mebibytes(*run_bytes),
@@ -83,6 +89,15 @@ fn mebibytes(bytes: u64) -> String {
     format!("{}.{} MiB", tenths / 10, tenths % 10)
 }
 
+/// A model that was to be served and is not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    pub model: ModelId,
+    pub name: String,
+    /// For people, with the name.
+    pub why: String,
+}
+
 /// What a server does at the moment, and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServingStatus {
@@ -91,6 +106,9 @@ pub struct ServingStatus {
     pub waiting: usize,
     /// Models in memory.
     pub loaded: Vec<ModelId>,
+    /// Models that could not be loaded when it started.
+    #[serde(default)]
+    pub left_out: Vec<LeftOut>,
     /// Memory of weights, runs, and what was read earlier.
     pub memory_bytes: u64,
     /// What was read earlier alone.
@@ -157,6 +175,7 @@ impl Drop for InUse {
 /// Serves models. See the module's text.
 pub struct ModelServer {
     models: BTreeMap<ModelId, Model>,
+    left_out: Vec<LeftOut>,
     /// A model is idle if nobody else has its [`Arc`], which is cloned only while this is locked.
     loaded: Mutex<BTreeMap<ModelId, Arc<Loaded>>>,
     memory: Arc<Memory>,
@@ -247,11 +266,8 @@ fn work(mut batch: Batch, runs: &mpsc::Receiver<Run>) {
 
 impl ModelServer {
     /// Serves `models`. Each is loaded once, in turn, so that one that is damaged or has no room is found
-    /// now rather than with its first order; as many as fit stay in memory.
-    ///
-    /// # Errors
-    /// Which model cannot be served, and why.
-    pub async fn start(models: BTreeMap<ModelId, ServedModel>, config: ServerConfig) -> Result<Self, ComputeError> {
+    /// now rather than with its first order, and left out; as many as fit stay in memory.
+    pub async fn start(models: BTreeMap<ModelId, ServedModel>, config: ServerConfig) -> Self {
         let freed = Arc::new(Notify::new());
         let memory = Memory::new(config.memory_max_bytes.unwrap_or(u64::MAX), config.prefix_cache_max_bytes, {
             let freed = freed.clone();
@@ -259,13 +275,14 @@ impl ModelServer {
         });
         let model = |model: ServedModel| {
             let weights_bytes = match &model.source {
-                Source::Shared(_) => 0,
+                Source::Shared(_) | Source::Nowhere(_) => 0,
                 Source::Package { bytes, .. } => *bytes,
             };
             Model { name: model.name, source: model.source, weights_bytes: weights_bytes.into() }
         };
-        let server = Self {
+        let mut server = Self {
             models: models.into_iter().map(|(id, served)| (id, model(served))).collect(),
+            left_out: Vec::new(),
             loaded: Mutex::default(),
             memory,
             memory_max_bytes: config.memory_max_bytes,
@@ -276,10 +293,27 @@ impl ModelServer {
             waiting: AtomicUsize::new(0),
             turn: tokio::sync::Mutex::new(()),
         };
-        for id in server.models.keys() {
-            server.model(id).await?;
+        for id in server.models.keys().copied().collect::<Vec<_>>() {
+            let Err(error) = server.model(&id).await else { continue };
+            let Some(Model { name, .. }) = server.models.remove(&id) else { continue };
+            let why = match error {
+                ComputeError::Serve(error) => error,
+                // It panicked.
+                _ => ServeError::Load { name: name.clone(), why: "loading it ended without a result".into() },
+            };
+            server.left_out.push(LeftOut { model: id, name, why: why.to_string() });
         }
-        Ok(server)
+        server
+    }
+
+    /// The models that it serves.
+    pub fn models(&self) -> impl Iterator<Item = ModelId> {
+        self.models.keys().copied()
+    }
+
+    /// Those that could not be loaded.
+    pub fn left_out(&self) -> &[LeftOut] {
+        &self.left_out
     }
 
     /// The model, in memory from now until what is returned is dropped. Only for who has the turn.
@@ -290,7 +324,12 @@ impl ModelServer {
         let model = self.models.get(id).ok_or(ComputeError::NotServed(*id))?;
         let weights = match &model.source {
             Source::Shared(engine) => Weights { engine: engine.clone(), hold: None },
-            Source::Package { bytes, load } => self.load(model, *bytes, load.clone()).await?,
+            Source::Package { bytes, init_bytes, load } => {
+                self.load(model, bytes.saturating_add(*init_bytes), load.clone()).await?
+            }
+            Source::Nowhere(why) => {
+                return Err(ServeError::Load { name: model.name.clone(), why: why.clone() }.into());
+            }
         };
         self.check_room_to_run(&model.name, &weights)?;
         let loaded = self.employ(weights)?;
@@ -306,18 +345,18 @@ impl ModelServer {
     }
 
     /// Loads an engine into memory that is free for it.
-    async fn load(&self, model: &Model, package_bytes: u64, load: Load) -> Result<Weights, ComputeError> {
+    async fn load(&self, model: &Model, loading_bytes: u64, load: Load) -> Result<Weights, ComputeError> {
         let no_room = |weights_bytes: u64| {
             let (name, memory_max_bytes) = (model.name.clone(), self.memory.max_bytes());
-            let fits = package_bytes.saturating_add(weights_bytes) <= memory_max_bytes;
-            (!fits).then_some(ServeError::NoRoomToLoad { name, package_bytes, weights_bytes, memory_max_bytes })
+            let fits = loading_bytes.saturating_add(weights_bytes) <= memory_max_bytes;
+            (!fits).then_some(ServeError::NoRoomToLoad { name, loading_bytes, weights_bytes, memory_max_bytes })
         };
         // Before the first time, weights are taken to be as large as their files.
         let weights_bytes = model.weights_bytes.load(Ordering::Relaxed);
         if let Some(error) = no_room(weights_bytes) {
             return Err(error.into());
         }
-        let hold = self.hold(package_bytes + weights_bytes).await;
+        let hold = self.hold(loading_bytes + weights_bytes).await;
         // The thread has the memory: a load that nobody waits for any more gives it back when it is over.
         let (engine, mut hold) = on_thread(move || (load(), hold)).await?;
         let engine: Arc<dyn Engine> =
@@ -464,6 +503,7 @@ impl ModelServer {
             running: self.runs_max - self.slots.available_permits(),
             waiting: self.waiting.load(Ordering::Relaxed),
             loaded: self.loaded.lock().keys().copied().collect(),
+            left_out: self.left_out.clone(),
             memory_bytes: usage.held_bytes + usage.kept_bytes,
             prefix_cache_bytes: usage.kept_bytes,
             memory_peak_bytes: usage.peak_bytes,

@@ -4,7 +4,8 @@
 
 use althing_content::MemoryStore;
 use althing_provider::{
-    Behaviour, Compute, ComputeError, MemoryJournal, Parts, ProfitPolicy, Provider, ProviderConfig, Ran, Task,
+    Behaviour, Compute, ComputeError, LeftOut, MemoryJournal, Parts, ProfitPolicy, Provider, ProviderConfig, Ran,
+    ServingStatus, Task,
 };
 use althing_sdk::{ClientError, Clock, EventStream, LedgerClient, OrderFilter, SessionKeyPair, StoreContent};
 use althing_types::{
@@ -175,7 +176,7 @@ impl Clock for FakeLedger {
     }
 }
 
-/// Every run takes two seconds, it says.
+/// Every run takes two seconds, it says. Another model could not be loaded.
 struct TwoSeconds;
 
 #[async_trait]
@@ -191,6 +192,11 @@ impl Compute for TwoSeconds {
         _: Option<mpsc::UnboundedSender<String>>,
     ) -> Result<Ran, ComputeError> {
         Ok(Ran { output: b"right".to_vec(), run_ms: 2_000 })
+    }
+    fn serving(&self) -> Option<ServingStatus> {
+        let (model, name) = (ModelId([6; 32]), "broken".to_owned());
+        let left_out = vec![LeftOut { model, name, why: "the model broken cannot be loaded".into() }];
+        Some(ServingStatus { left_out, ..ServingStatus::default() })
     }
 }
 
@@ -350,6 +356,15 @@ fn dear() -> ProfitPolicy {
     ProfitPolicy { compute_cost_per_hour: Amount(Amount::TOKEN.0 * 72 / 10), ..ProfitPolicy::default() }
 }
 
+#[tokio::test]
+async fn the_report_says_which_models_were_left_out_and_why() {
+    let play = Play::start(open_order(), Amount::tokens(1), dear(), Ppm::ONE);
+    let status = play.provider.report().await;
+    assert_eq!(status.last_error.as_deref(), Some("the model broken cannot be loaded"));
+    assert_eq!(status.models, [MODEL]);
+    assert_eq!(status.serving.unwrap().left_out[0].name, "broken");
+}
+
 /// T-12
 #[tokio::test]
 async fn an_order_that_does_not_pay_is_taken_once_it_is_older() {
@@ -470,7 +485,7 @@ async fn an_input_is_had_from_where_its_order_says_past_sources_that_lie() {
     let play = play_elsewhere(order_elsewhere(size, &good), &own, true, is_taken).await;
     assert_eq!(play.provider.status().runs, 1);
 
-    let is_left = |play: &Play| play.provider.status().last_error.is_some();
+    let is_left = |play: &Play| play.provider.status().last_error.is_some_and(|error| error.starts_with("order "));
     for (order, own, private, expected) in [
         (order_elsewhere(size, &wrong), &own[..], true, "have another hash"),
         (order_elsewhere(size - 1, &good), &own, true, "has 26 bytes, where 25 to 25 were expected"),

@@ -98,7 +98,7 @@ fn pretender_with_runs(
     let load: Load = Arc::new(move || {
         Ok(Box::new(Pretender { weights_bytes, run_bytes, gate: gate.clone(), began: began.clone() }))
     });
-    ServedModel { name: "pretender".into(), source: Source::Package { bytes, load } }
+    ServedModel { name: "pretender".into(), source: Source::Package { bytes, init_bytes: 0, load } }
 }
 
 fn package(path: &str) -> Package {
@@ -125,7 +125,7 @@ fn served(package: &Package, loads: &Arc<AtomicUsize>) -> ServedModel {
         loads.fetch_add(1, Ordering::Relaxed);
         load(&package, 2)
     });
-    ServedModel { name: "served".into(), source: Source::Package { bytes, load } }
+    ServedModel { name: "served".into(), source: Source::Package { bytes, init_bytes: 0, load } }
 }
 
 fn config(runs_max: usize, memory_max_bytes: u64) -> ServerConfig {
@@ -133,7 +133,9 @@ fn config(runs_max: usize, memory_max_bytes: u64) -> ServerConfig {
 }
 
 async fn start<const N: usize>(models: [(ModelId, ServedModel); N], config: ServerConfig) -> Arc<ModelServer> {
-    Arc::new(ModelServer::start(BTreeMap::from(models), config).await.unwrap())
+    let server = ModelServer::start(BTreeMap::from(models), config).await;
+    assert_eq!(server.left_out(), []);
+    Arc::new(server)
 }
 
 /// Nothing may ever hang.
@@ -344,7 +346,7 @@ async fn runs_that_panic_and_loads_that_fail_leave_alone() {
         2 => panic!("as it was told to"),
         _ => Ok(Box::new(Pretender { weights_bytes: 100, run_bytes: 0, gate: gate_b.clone(), began: began_b.clone() })),
     });
-    let moody = ServedModel { name: "moody".into(), source: Source::Package { bytes: 10, load } };
+    let moody = ServedModel { name: "moody".into(), source: Source::Package { bytes: 10, init_bytes: 0, load } };
     let server = start([(A, moody), (B, pretender(10, 100, &gate, &began))], config(1, 150)).await;
     let failed = soon(server.run(A, vec![], 1, None)).await;
     assert!(
@@ -359,34 +361,71 @@ async fn runs_that_panic_and_loads_that_fail_leave_alone() {
 }
 
 #[tokio::test]
-async fn a_model_that_can_never_fit_is_refused_at_the_start() {
+async fn a_model_that_cannot_be_loaded_is_left_out_and_the_others_are_served() {
+    let (gate, began) = (Arc::<Gate>::default(), Arc::default());
+    gate.open();
+    let named = |name: &str, source: Source| ServedModel { name: name.into(), source };
+    let loading = |name: &str, load: Load| named(name, Source::Package { bytes: 10, init_bytes: 0, load });
+    let large = pretender(10, 1_000, &gate, &began).source;
+    let greedy: Load = Arc::new(|| Err(PackageError::MissingFile("there is no room to look for".into())));
+    let hungry = pretender_with_runs(10, 10, 1_000, &gate, &began).source;
+    let cases = [
+        (loading("broken", Arc::new(|| Err(PackageError::MissingFile("model.wasm".into())))), "\"model.wasm\""),
+        (loading("panicking", Arc::new(|| panic!("as it was told to"))), "loading it ended without a result"),
+        (named("lost", Source::Nowhere("it is not here".into())), "it is not here"),
+        (named("large", large), "of memory to load"),
+        (named("hungry", hungry), "for a run"),
+        (named("greedy", Source::Package { bytes: 10, init_bytes: 140, load: greedy }), "its init"),
+    ];
+    let ids: Vec<_> = (0u8..).map(|byte| ModelId([byte; 32])).filter(|id| *id != B).take(cases.len()).collect();
+    let mut models = BTreeMap::from([(B, pretender(10, 100, &gate, &began))]);
+    let mut expected = Vec::new();
+    for (id, (model, why)) in ids.iter().zip(cases) {
+        expected.push((*id, model.name.clone(), why));
+        models.insert(*id, model);
+    }
+    let server = soon(ModelServer::start(models, config(1, 150))).await;
+    assert_eq!(server.models().collect::<Vec<_>>(), [B]);
+    let left_out = server.status().left_out;
+    assert_eq!(left_out.len(), expected.len());
+    for (left, (model, name, why)) in left_out.iter().zip(&expected) {
+        assert_eq!((left.model, &left.name), (*model, name));
+        assert!(left.why.starts_with(&format!("the model {name} ")) && left.why.contains(why), "{}", left.why);
+        assert!(!server.serves(model));
+        assert_eq!(soon(server.run(*model, vec![], 1, None)).await, Err(ComputeError::NotServed(*model)));
+    }
+    assert!(server.serves(&B) && soon(server.run(B, vec![], 1, None)).await.is_ok());
+    let status = server.status();
+    assert_eq!((status.loaded, status.memory_bytes), (vec![B], 100), "what was left out takes nothing");
+}
+
+#[tokio::test]
+async fn a_model_that_can_never_fit_is_found_at_the_start() {
     let refusal = |model: ServedModel, limit: u64| async move {
-        match ModelServer::start(BTreeMap::from([(A, model)]), config(1, limit)).await {
-            Err(ComputeError::Serve(error)) => error,
-            other => panic!("{:?}", other.map(|_| ())),
-        }
+        let server = ModelServer::start(BTreeMap::from([(A, model)]), config(1, limit)).await;
+        server.left_out()[0].why.clone()
     };
     let (gate, began, loads) = (Arc::default(), Arc::default(), Arc::default());
     let mib = 1 << 20;
     let error = refusal(pretender(20 * mib, 20 * mib, &gate, &began), 30 * mib).await;
     assert_eq!(
-        error.to_string(),
-        "the model pretender takes 40.0 MiB of memory to load: 20.0 MiB of weights beside the package's 20.0 MiB; \
+        error,
+        "the model pretender takes 40.0 MiB of memory to load: 20.0 MiB of weights beside 20.0 MiB for its package and its init; \
          memory_max_bytes allows 30.0 MiB"
     );
     // The weights turn out larger than the files.
     let error = refusal(pretender(10 * mib, 25 * mib, &gate, &began), 30 * mib).await;
-    assert!(matches!(error, ServeError::NoRoomToLoad { weights_bytes: 26_214_400, .. }), "{error}");
+    assert!(error.contains("to load: 25.0 MiB of weights beside 10.0 MiB"), "{error}");
     let stories = stories();
     start([(A, served(&stories, &loads))], config(1, 2 * stories.bytes())).await;
     // In memory for others: only runs count.
     let shared = || ServedModel { name: "shared".into(), source: Source::Shared(engine(&stories)) };
-    let error = refusal(shared(), 1_000).await;
-    let text = error.to_string();
+    let text = refusal(shared(), 1_000).await;
     assert!(text.contains("a run of 256 tokens, which its context allows; memory_max_bytes allows 0.1 MiB"), "{text}");
     let broken: Load = Arc::new(|| Err(PackageError::MissingFile("model.toml".into())));
-    let broken = ServedModel { name: "broken".into(), source: Source::Package { bytes: 1, load: broken } };
-    assert!(refusal(broken, 100).await.to_string().contains("no file \"model.toml\""));
+    let broken =
+        ServedModel { name: "broken".into(), source: Source::Package { bytes: 1, init_bytes: 0, load: broken } };
+    assert!(refusal(broken, 100).await.contains("no file \"model.toml\""));
 }
 
 #[tokio::test]
@@ -413,10 +452,7 @@ async fn runs_that_share_no_steps_hold_their_memory_too() {
         BTreeMap::from([(A, pretender_with_runs(10, 10, 1 << 30, &gate, &began))]),
         config(1, 1 << 20),
     );
-    let error = match never.await {
-        Err(ComputeError::Serve(error)) => error.to_string(),
-        other => panic!("{:?}", other.map(|_| ())),
-    };
+    let error = never.await.left_out()[0].why.clone();
     assert!(error.contains("1024.0 MiB for a run; memory_max_bytes allows 1.0 MiB"), "{error}");
 }
 

@@ -39,6 +39,11 @@ pub enum PackageError {
     Tree(String),
     #[error("the package is {got} bytes, at most {max} are loaded")]
     TooLarge { got: u64, max: u64 },
+    #[error(
+        "the weights are in {0} files, a package has them in one: make a GGUF file of the model, or save it anew without \
+         shards"
+    )]
+    Sharded(usize),
     #[error("neither model.toml nor the model's files say how a conversation becomes a prompt: add [chat]")]
     NoTemplate,
     #[error(transparent)]
@@ -384,8 +389,16 @@ impl Package {
     /// # Errors
     /// If something cannot be read, or is no model.
     pub fn from_path(path: &Path) -> Result<Self, PackageError> {
-        let read =
-            |path: &Path| std::fs::read(path).map_err(|source| PackageError::Io { path: path.to_owned(), source });
+        let mut size = 0;
+        let mut read = |path: &Path| {
+            let failed = |source| PackageError::Io { path: path.to_owned(), source };
+            // What is too large is not even read.
+            size += std::fs::metadata(path).map_err(failed)?.len();
+            if size > PACKAGE_BYTES_MAX {
+                return Err(PackageError::TooLarge { got: size, max: PACKAGE_BYTES_MAX });
+            }
+            std::fs::read(path).map_err(failed)
+        };
         let mut files = BTreeMap::new();
         if path.is_file() {
             let gguf = read(path)?;
@@ -411,7 +424,11 @@ impl Package {
         }
         if !files.contains_key("model.toml") {
             let weights = files.keys().filter(|name| name.ends_with(".safetensors")).collect::<Vec<_>>();
-            let [weights] = weights[..] else { return Err(PackageError::MissingFile("model.toml".into())) };
+            let weights = match weights[..] {
+                [weights] => weights,
+                [] => return Err(PackageError::MissingFile("model.toml".into())),
+                _ => return Err(PackageError::Sharded(weights.len())),
+            };
             let mut names =
                 format!("config = \"config.json\"\ntokenizer = \"tokenizer.json\"\nweights = {weights:?}\n");
             for (key, name) in [

@@ -14,7 +14,7 @@ use crate::{
     engine::{Engine, RunError},
     interface::Interface,
     media::{audio_type, image_type},
-    package::{self, Files, Package, PackageError},
+    package::{self, Files, Manifest, Package, PackageError},
 };
 use althing_exact::Plan;
 use althing_sandbox::{Config, Failure, Guest, Limits, NoResult, Ran, Stop};
@@ -43,6 +43,15 @@ impl RefusalOutput {
 pub struct WasmEngine {
     guest: Guest,
     interface: Interface,
+}
+
+/// Memory that a guest's `init` may take beside its weights, bytes; 0 for other packages.
+pub fn init_bytes_max(manifest: &Manifest) -> u64 {
+    match (&manifest.files, limits(&manifest.limits)) {
+        (Files::Wasm(_), Ok(limits)) => limits.memory_bytes_max.saturating_add(limits.cache_bytes_max),
+        // What asks for more than anybody may is not loaded.
+        _ => 0,
+    }
 }
 
 /// What a package asks for, if anybody may.

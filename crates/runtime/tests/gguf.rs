@@ -5,6 +5,7 @@
 use althing_runtime::{
     ChatInput, ChatMessage, ChatOutput, Engine, LocalModel, LocalRequest, Package, PackageError, Role, load,
     local::{Level, Plan},
+    package::PACKAGE_BYTES_MAX,
 };
 use std::path::{Path, PathBuf};
 
@@ -88,6 +89,14 @@ fn what_is_no_model_is_refused_with_its_name() {
     assert!(matches!(Package::from_path(&directory), Err(PackageError::MissingFile(name)) if name == "model.toml"));
     let missing = Package::from_path(&directory.join("nowhere")).unwrap_err();
     assert!(missing.to_string().contains("nowhere"), "{missing}");
+    let made = tempfile::tempdir().unwrap();
+    for name in ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"] {
+        std::fs::write(made.path().join(name), "").unwrap();
+    }
+    assert!(matches!(Package::from_path(made.path()), Err(PackageError::Sharded(2))));
+    let large = made.path().join("large.gguf");
+    std::fs::File::create(&large).unwrap().set_len(PACKAGE_BYTES_MAX + 1).unwrap();
+    assert!(matches!(Package::from_path(&large), Err(PackageError::TooLarge { .. })));
     let error = LocalModel::open(&directory).err().unwrap();
     assert!(error.to_string().contains("neither a GGUF file nor a directory"), "{error}");
     let error = LocalModel::open(&directory.join("chatml.jinja")).err().unwrap();

@@ -326,8 +326,8 @@ pub(crate) async fn health(server: &Server) -> Result<(), AdapterError> {
         "SETUP_FAILED" => Err(unavailable("failed to set its model up")),
         "DEFUNCT" => Err(unavailable("is defunct: restart it")),
         "UNHEALTHY" => {
-            let why = health.user_healthcheck_error.map(|why| server.clean(&why)).unwrap_or_default();
-            Err(unavailable(&format!("says that it is not well: {why}")))
+            let why = health.user_healthcheck_error.map(|why| format!(": {}", server.clean(&why))).unwrap_or_default();
+            Err(unavailable(&format!("says that it is not well{why}")))
         }
         other => Err(unavailable(&format!("is in state {:?}", server.clean(other)))),
     }

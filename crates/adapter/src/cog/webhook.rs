@@ -1,24 +1,28 @@
 //! Where Cog servers call back.
 //!
-//! Each prediction has an address of its own that nobody can guess; it is good until somebody called there, or nobody
-//! waits any more.
+//! Each prediction has an address of its own that nobody can guess; it is good until somebody told there how the
+//! prediction ended, or nobody waits any more. Who tells that it goes on is heard and waited for.
 
-use crate::{AdapterError, SetupError};
+use crate::{AdapterError, SetupError, server::too_large};
 use axum::{
     Router,
-    body::{Body, Bytes, to_bytes},
+    body::{Body, Bytes},
     extract::{Path, State},
     http::StatusCode,
     routing::post,
 };
+use futures::StreamExt as _;
 use parking_lot::Mutex;
+use serde::Deserialize;
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 
 /// How long a call may take.
 const BODY_TIME_MAX: Duration = Duration::from_secs(60);
 
-type Expected = Arc<Mutex<BTreeMap<String, oneshot::Sender<Bytes>>>>;
+/// What was said, or why it was not heard.
+type Said = Result<Bytes, AdapterError>;
+type Expected = Arc<Mutex<BTreeMap<String, oneshot::Sender<Said>>>>;
 
 /// A listener for calls.
 pub(crate) struct Webhooks {
@@ -37,7 +41,7 @@ impl Drop for Webhooks {
 pub(crate) struct Call {
     token: String,
     url: String,
-    call: oneshot::Receiver<Bytes>,
+    call: oneshot::Receiver<Said>,
     expected: Expected,
 }
 
@@ -85,9 +89,10 @@ impl Call {
         &self.url
     }
 
-    /// What the server said.
+    /// What the server said of the end.
     pub async fn wait(mut self) -> Result<Bytes, AdapterError> {
-        (&mut self.call).await.map_err(|_| AdapterError::Failed("nobody listens to the model's server".into()))
+        let nobody = |_| AdapterError::Failed("nobody listens to the model's server".into());
+        (&mut self.call).await.map_err(nobody).flatten()
     }
 }
 
@@ -100,16 +105,40 @@ async fn called(
     if !expected.lock().contains_key(&token) {
         return StatusCode::NOT_FOUND;
     }
-    let body = match tokio::time::timeout(BODY_TIME_MAX, to_bytes(body, bytes_max)).await {
-        Ok(Ok(body)) => body,
-        Ok(Err(_)) => return StatusCode::PAYLOAD_TOO_LARGE,
+    let (said, status) = match tokio::time::timeout(BODY_TIME_MAX, read(body, bytes_max)).await {
+        Ok(Ok(body)) if goes_on(&body) => return StatusCode::OK,
+        Ok(Ok(body)) => (Ok(body), StatusCode::OK),
+        // Cog does not call again.
+        Ok(Err(StatusCode::PAYLOAD_TOO_LARGE)) => (Err(too_large(bytes_max)), StatusCode::PAYLOAD_TOO_LARGE),
+        Ok(Err(status)) => return status,
         Err(_) => return StatusCode::REQUEST_TIMEOUT,
     };
     match expected.lock().remove(&token) {
         Some(waits) => {
-            let _ = waits.send(body);
-            StatusCode::OK
+            let _ = waits.send(said);
+            status
         }
         None => StatusCode::NOT_FOUND,
     }
+}
+
+async fn read(body: Body, bytes_max: usize) -> Result<Bytes, StatusCode> {
+    let (mut pieces, mut read) = (body.into_data_stream(), Vec::new());
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.map_err(|_| StatusCode::BAD_REQUEST)?;
+        if read.len() + piece.len() > bytes_max {
+            return Err(StatusCode::PAYLOAD_TOO_LARGE);
+        }
+        read.extend_from_slice(&piece);
+    }
+    Ok(read.into())
+}
+
+/// Whether a prediction is under way still: some servers tell that too, whatever they were asked to tell.
+fn goes_on(body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Told {
+        status: String,
+    }
+    serde_json::from_slice(body).is_ok_and(|Told { status }| matches!(status.as_str(), "starting" | "processing"))
 }
