@@ -189,7 +189,7 @@ impl Request {
                     let text = error.to_string();
                     AdapterError::refused(text.split_once(" at line ").map_or(&*text, |(reason, _)| reason))
                 };
-                if let Filed::Text(url) = serde_json::from_str(field.get()).map_err(reason)?
+                if let NoFiles::Text(url) = serde_json::from_str(field.get()).map_err(reason)?
                     && name.ends_with("url")
                 {
                     check_file(&url)?;
@@ -208,59 +208,59 @@ impl Request {
 /// `url`, or texts under a name that ends so. The value goes on as it came, and of fields given twice nobody knows which
 /// one counts there: they are refused.
 #[derive(Debug, PartialEq, Eq)]
-enum Filed {
+enum NoFiles {
     Text(String),
     Other,
 }
 
-impl<'de> Deserialize<'de> for Filed {
+impl<'de> Deserialize<'de> for NoFiles {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(FiledVisitor)
+        deserializer.deserialize_any(NoFilesVisitor)
     }
 }
 
-struct FiledVisitor;
+struct NoFilesVisitor;
 
-impl<'de> Visitor<'de> for FiledVisitor {
-    type Value = Filed;
+impl<'de> Visitor<'de> for NoFilesVisitor {
+    type Value = NoFiles;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("any value")
     }
 
-    fn visit_unit<E>(self) -> Result<Filed, E> {
-        Ok(Filed::Other)
+    fn visit_unit<E>(self) -> Result<NoFiles, E> {
+        Ok(NoFiles::Other)
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Filed, E> {
-        Ok(Filed::Other)
+    fn visit_bool<E>(self, _: bool) -> Result<NoFiles, E> {
+        Ok(NoFiles::Other)
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<Filed, E> {
-        Ok(Filed::Other)
+    fn visit_i64<E>(self, _: i64) -> Result<NoFiles, E> {
+        Ok(NoFiles::Other)
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<Filed, E> {
-        Ok(Filed::Other)
+    fn visit_u64<E>(self, _: u64) -> Result<NoFiles, E> {
+        Ok(NoFiles::Other)
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Filed, E> {
-        Ok(Filed::Other)
+    fn visit_f64<E>(self, _: f64) -> Result<NoFiles, E> {
+        Ok(NoFiles::Other)
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Filed, E> {
-        Ok(Filed::Text(text.to_owned()))
+    fn visit_str<E>(self, text: &str) -> Result<NoFiles, E> {
+        Ok(NoFiles::Text(text.to_owned()))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Filed, A::Error> {
-        while items.next_element::<Filed>()?.is_some() {}
-        Ok(Filed::Other)
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<NoFiles, A::Error> {
+        while items.next_element::<NoFiles>()?.is_some() {}
+        Ok(NoFiles::Other)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Filed, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<NoFiles, A::Error> {
         let mut names = BTreeSet::new();
         while let Some(name) = fields.next_key::<String>()? {
-            if let Filed::Text(url) = fields.next_value()?
+            if let NoFiles::Text(url) = fields.next_value()?
                 && name.ends_with("url")
             {
                 check_file(&url).map_err(A::Error::custom)?;
@@ -269,7 +269,7 @@ impl<'de> Visitor<'de> for FiledVisitor {
                 return Err(A::Error::custom(format_args!("`{name}` is given twice")));
             }
         }
-        Ok(Filed::Other)
+        Ok(NoFiles::Other)
     }
 }
 
