@@ -27,7 +27,7 @@ env RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR="$cross" \
     /usr/bin/cargo build --quiet --locked --profile cross -p althing-golden \
     --target aarch64-unknown-linux-gnu --target wasm32-wasip1 -Zbuild-std=std,panic_abort -Zbuild-std-features=
 # As `./test.sh` has built it, if it has.
-cargo build --quiet --locked --release ${ALTHING_BUILT:---bin althing-golden --bin althing-golden-guests}
+cargo build --quiet --locked --release ${ALTHING_BUILT:--p althing-golden -p althing-golden-guests}
 
 # The guests, where the sandbox compiles them for another processor.
 env RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR="$cross" \
