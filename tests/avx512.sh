@@ -24,7 +24,7 @@ if [ ! -d "$here/kernel" ]; then
     (cd "$here" && rm -f linux-image-*.deb && apt-get download -qq -o APT::Sandbox::User=root "$kernel" && dpkg -x linux-image-*.deb kernel)
 fi
 
-cargo build --quiet --locked --release --bin althing-golden
+cargo build --quiet --locked --release -p althing-golden
 
 # run CPU: boots the kernel with the program as its only process, and reads its serial port. The kernel does
 # without what Bochs 2.7 has wrong or hangs on: the sizes of saved registers with XSAVEC and PKU, and others.
