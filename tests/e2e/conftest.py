@@ -9,14 +9,12 @@ BINARY = pathlib.Path(os.environ.get("ALTHING_BIN", ROOT / "target/release/althi
 
 
 def need(programs, packages, whose):
-    """Sees to it that programs are there, as tests/packages.sh does: as root, Debian's packages are installed."""
+    """Sees to it that programs are there, as root by Debian's packages."""
     if all(map(shutil.which, programs)):
         return
     if not shutil.which("apt-get") or os.geteuid() != 0:
         pytest.fail(f"{whose}: install Debian's {' and '.join(packages)}, or others")
-    env = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    subprocess.run(["apt-get", "update", "-qq"], check=True)
-    subprocess.run(["apt-get", "install", "-qq", "-y", "--no-install-recommends", *packages], check=True, env=env)
+    subprocess.run(["sh", "-ec", '. tests/packages.sh; need "$@"', "sh", *packages], cwd=ROOT, check=True)
 
 
 class Network:

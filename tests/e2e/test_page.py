@@ -119,6 +119,11 @@ class Visit:
         self.question.fill(question)
         self.button.click()
 
+    def is_answered(self, question):
+        self.ask(question)
+        self.wait()
+        expect(self.error).to_be_empty()
+
     def wait(self):
         expect(self.button).to_be_enabled(timeout=60_000)
         self.fits()
@@ -166,9 +171,7 @@ def test_a_person_asks_one_provider_and_gets_a_receipt(browser, painters):
         page.key.fill(painters.ready["api_key"])
         page.key.press("Tab")
         page.choose("tiny-stories")
-        page.ask("Tell me a story about a fox")
-        page.wait()
-        expect(page.error).to_be_empty()
+        page.is_answered("Tell me a story about a fox")
         answer, facts = page.answer.inner_text(), page.facts()
         assert "fox" in answer.lower()
         order = painters.json("order", "show", facts["order"])
@@ -211,9 +214,7 @@ def test_a_model_that_paints_shows_a_picture(browser, painters):
         for model in ["landscapes", "landscapes:open"]:
             page.choose(model)
             # What was asked is said of the picture to who cannot see it, as text.
-            page.ask(HOSTILE + " northern lights")
-            page.wait()
-            expect(page.error).to_be_empty()
+            page.is_answered(HOSTILE + " northern lights")
             picture = page.answer.get_by_role("img")
             expect(picture).to_have_attribute("alt", HOSTILE + " northern lights")
             size = picture.evaluate("img => img.decode().then(() => [img.naturalWidth, img.naturalHeight])")
@@ -275,9 +276,7 @@ def test_a_question_with_markup_is_a_question(browser, painters):
     with visit(browser, painters, painters.ready["api_key"]) as page:
         for model in ["tiny-stories", "tiny-stories:open"]:
             page.choose(model)
-            page.ask(HOSTILE + " a fox")
-            page.wait()
-            expect(page.error).to_be_empty()
+            page.is_answered(HOSTILE + " a fox")
             expect(page.question).to_have_value(HOSTILE + " a fox")
             receipt = page.receipt()
             assert json.loads(bytes.fromhex(receipt["input"]))["messages"][0]["content"] == HOSTILE + " a fox"

@@ -189,11 +189,7 @@ impl Request {
                     let text = error.to_string();
                     AdapterError::refused(text.split_once(" at line ").map_or(&*text, |(reason, _)| reason))
                 };
-                if let NoFiles::Text(url) = serde_json::from_str(field.get()).map_err(reason)?
-                    && name.ends_with("url")
-                {
-                    check_file(&url)?;
-                }
+                serde_json::from_str::<NoFiles>(field.get()).map_err(reason)?.check(name)?;
             }
         }
         let is_stream = is(&fields, "stream", "true");
@@ -211,6 +207,16 @@ impl Request {
 enum NoFiles {
     Text(String),
     Other,
+}
+
+impl NoFiles {
+    /// Refuses a value that is a file elsewhere under this name.
+    fn check(&self, name: &str) -> Result<(), AdapterError> {
+        match self {
+            Self::Text(url) if name.ends_with("url") => check_file(url),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl<'de> Deserialize<'de> for NoFiles {
@@ -260,11 +266,7 @@ impl<'de> Visitor<'de> for NoFilesVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<NoFiles, A::Error> {
         let mut names = BTreeSet::new();
         while let Some(name) = fields.next_key::<String>()? {
-            if let NoFiles::Text(url) = fields.next_value()?
-                && name.ends_with("url")
-            {
-                check_file(&url).map_err(A::Error::custom)?;
-            }
+            fields.next_value::<NoFiles>()?.check(&name).map_err(A::Error::custom)?;
             if !names.insert(name.clone()) {
                 return Err(A::Error::custom(format_args!("`{name}` is given twice")));
             }

@@ -381,11 +381,7 @@ fn explain(error: anyhow::Error, peers: &PeerArgs) -> anyhow::Error {
     }
 }
 
-async fn find<S: BlockStore + Send + Sync + 'static>(
-    store: &Arc<S>,
-    peers: &PeerArgs,
-    content: &ContentPath,
-) -> Result<Cid> {
+async fn find(store: &Arc<Adding>, peers: &PeerArgs, content: &ContentPath) -> Result<Cid> {
     let found = fetch_path(store, &peers.clients()?, &content.root, &content.path, &peers.limits()).await;
     found.map_err(|error| match error {
         althing_content::FetchError::Nowhere { .. } => explain(error.into(), peers),

@@ -294,9 +294,12 @@ impl Link {
             }
         }
         let (bytes, name) = (cid.ok_or(NodeError::Malformed)?, name.to_owned());
-        Ok(match (Cid::from_bytes(bytes), AnyCid::from_bytes(bytes)?) {
-            (Ok(cid), _) => AnyLink::Known(Self { cid, name, dag_size }),
-            (Err(error), cid) => AnyLink::Foreign { name, error, is_identity: matches!(cid, AnyCid::Identity { .. }) },
+        Ok(match Cid::from_bytes(bytes) {
+            Ok(cid) => AnyLink::Known(Self { cid, name, dag_size }),
+            Err(error) => {
+                let is_identity = matches!(AnyCid::from_bytes(bytes)?, AnyCid::Identity { .. });
+                AnyLink::Foreign { name, error, is_identity }
+            }
         })
     }
 }

@@ -138,7 +138,8 @@ pub async fn fetch_scope<S: BlockStore + Send + Sync + 'static>(
     Ok(Fetched { blocks, bytes, fetched_blocks, fetched_bytes, peers })
 }
 
-/// Brings what it takes of the directories along `path` into `store` and says what lies at its end, which is not fetched itself.
+/// Brings what it takes of the directories along `path` into `store` and says what lies at its end, which is not
+/// fetched itself.
 pub async fn fetch_path<S: BlockStore + Send + Sync + 'static>(
     store: &Arc<S>,
     peers: &[Client],

@@ -243,8 +243,8 @@ impl DagWalk {
     }
 }
 
-/// Reads the blocks of a scope out of a store: those of the directories along a path, then what lies at its end. Ends after the
-/// first error.
+/// Reads the blocks of a scope out of a store: those of the directories along a path, then what lies at its end. Ends
+/// after the first error.
 #[derive(Debug)]
 pub struct Traversal<S> {
     store: S,
